@@ -1,0 +1,1 @@
+"""Spain's hourly electricity demand, from the REData API to InfluxDB, as Dagster assets."""

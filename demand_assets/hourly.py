@@ -1,0 +1,174 @@
+"""From the operator's answer for a day to its hourly frame, and the figures that describe it.
+
+Pure pandas. A frame has a UTC ``DatetimeIndex`` named ``time`` (start of the hour) and the float64
+columns ``RealDemand`` and ``ForecastDemand``, both in MW.
+"""
+
+import math
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from demand_assets.redata import (
+    FORECAST_DEMAND,
+    MADRID,
+    REAL_DEMAND,
+    Answer,
+    MalformedAnswerError,
+    REDataError,
+)
+
+REAL = "RealDemand"
+FORECAST = "ForecastDemand"
+SERIES = {REAL: REAL_DEMAND, FORECAST: FORECAST_DEMAND}
+"""Column of the frame → id of the API's series. A new indicator is one more entry."""
+
+
+class NoRealDemandError(REDataError):
+    """The day's answer holds no measured demand where there must be some."""
+
+    advice = "Nothing of it went to the database; materialize the day again later."
+
+
+def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
+    """The hourly means of one day.
+
+    ``RealDemand`` is kept for hours that are over: those with a sample in their last slot, or
+    followed by any later sample. ``ForecastDemand`` is kept for the whole day. Hours in which
+    neither is known are left out.
+
+    Args:
+        answer: what the API said of the day.
+        day: the Madrid day, of 23, 24 or 25 hours.
+        now: the present, aware; a day that is past must have measured demand.
+
+    Raises:
+        MalformedAnswerError: a sample that is no number, or no time.
+        NoRealDemandError: no measured series, or none of its hours known on a day that is past.
+    """
+    samples = {column: read_samples(answer, series, day) for column, series in SERIES.items()}
+    real = samples[REAL]
+    if real is None:
+        raise NoRealDemandError("the answer has no series of measured demand", day)
+    frame = pd.DataFrame(
+        {
+            column: pd.Series(dtype="float64") if values is None else _hourly_means(values)
+            for column, values in samples.items()
+        },
+        index=day_hours(day),
+    )
+    frame.loc[frame.index >= _end_of_measured_hours(real, samples[FORECAST]), REAL] = math.nan
+    if frame[REAL].isna().all() and day < now.astimezone(MADRID).date():
+        raise NoRealDemandError("the day is past, and none of its hours has measured demand", day)
+    frame = frame.dropna(how="all")
+    frame.index.freq = None  # type: ignore[attr-defined]  # equal to the frame read back from a store
+    return frame
+
+
+def day_hours(day: date) -> pd.DatetimeIndex:
+    """The 23, 24 or 25 hours of a Madrid day, as UTC starts."""
+    midnight = pd.Timestamp(day, tz=MADRID.key)
+    next_midnight = pd.Timestamp(day + timedelta(days=1), tz=MADRID.key)
+    return pd.date_range(
+        midnight.tz_convert("UTC"),
+        next_midnight.tz_convert("UTC"),
+        freq="h",
+        inclusive="left",
+        name="time",
+    )
+
+
+def day_of_hours(frame: pd.DataFrame) -> pd.Index:
+    """The Madrid day (``YYYY-MM-DD``) of each row of a frame."""
+    index = frame.index
+    assert isinstance(index, pd.DatetimeIndex)
+    return index.tz_convert(MADRID.key).strftime("%Y-%m-%d")
+
+
+def read_samples(answer: Answer, series_id: str, day: date | None = None) -> pd.Series | None:
+    """One series' samples in MW over UTC time, sorted; None where the series is missing.
+
+    A null stays as NaN: its slot exists, its value does not. Of two values at one instant the
+    last wins.
+    """
+    series = next((s for s in answer["included"] if str(s["id"]) == series_id), None)
+    if series is None:
+        return None
+    values = series["attributes"]["values"]
+    for sample in values:
+        value = sample.get("value")
+        if value is not None and (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise MalformedAnswerError(f"the answer holds {value!r} where MW belong", day)
+    times = pd.to_datetime([s["datetime"] for s in values], utc=True, format="ISO8601")
+    samples = pd.Series([s.get("value") for s in values], index=times, dtype="float64")
+    known = samples.notna().to_numpy()
+    slots = pd.concat([samples[~known], samples[known]])
+    return slots[~slots.index.duplicated(keep="last")].sort_index()
+
+
+def _hourly_means(samples: pd.Series) -> pd.Series:
+    known = samples.dropna()
+    return known.groupby(known.index.floor("h")).mean()
+
+
+def _end_of_measured_hours(real: pd.Series, forecast: pd.Series | None) -> pd.Timestamp:
+    """The end of the last hour that is over, told by the last measured sample."""
+    last = real.last_valid_index()
+    if last is None:
+        return pd.Timestamp.min.tz_localize("UTC")
+    hour = last.floor("h")
+    next_hour = hour + pd.Timedelta(hours=1)
+    # The forecast has every slot of the day, so it tells the slots of an hour still running.
+    slots = real.index if forecast is None else real.index.union(forecast.index)
+    spacing = slots[(slots >= hour) & (slots < next_hour)].to_series().diff().min()
+    last_slot = next_hour - (pd.Timedelta(minutes=5) if pd.isna(spacing) else spacing)
+    return next_hour if last >= last_slot else hour
+
+
+def describe_answer(answer: Answer) -> dict[str, Any]:
+    """What a day's answer holds: samples, their resolution in minutes, the last one, last-update.
+
+    Keys whose value is unknown are left out.
+    """
+    real = read_samples(answer, REAL_DEMAND)
+    known = pd.Series(dtype="float64") if real is None else real.dropna()
+    described: dict[str, Any] = {"samples": len(known)}
+    if len(known) > 1:
+        spacings = known.index.to_series().diff().dropna()
+        counted = spacings.dt.total_seconds().div(60).astype(int).value_counts()
+        described["resolution"] = " and ".join(f"{m} min" for m in sorted(counted.index[:2]))
+    if len(known):
+        described["last_sample"] = known.index[-1].tz_convert(MADRID.key)
+    header = answer.get("data", {})
+    update = header.get("attributes", {}).get("last-update") if isinstance(header, dict) else None
+    if update:
+        described["last_update"] = str(update)
+    return described
+
+
+def describe_frame(frame: pd.DataFrame, day: date) -> dict[str, Any]:
+    """The figures of a day: its hours, its demand in MW, and how good the forecast was.
+
+    Bias is the mean of forecast minus real in MW; MAPE is the mean absolute percentage error, over
+    the hours in which both are known. Keys whose value is unknown are left out.
+    """
+    real, forecast = frame[REAL].dropna(), frame[FORECAST].dropna()
+    described: dict[str, Any] = {"hours": len(real), "hours_expected": len(day_hours(day))}
+    if len(real):
+        described |= {
+            "peak_mw": float(real.max()),
+            "peak_at": real.idxmax().tz_convert(MADRID.key),  # type: ignore[union-attr]
+            "mean_real_mw": float(real.mean()),
+        }
+    if len(forecast):
+        described["mean_forecast_mw"] = float(forecast.mean())
+    error = (frame[FORECAST] - frame[REAL]).dropna()
+    if len(error):
+        described["forecast_bias_mw"] = float(error.mean())
+        described["forecast_mape_percent"] = float((error.abs() / real[error.index]).mean() * 100)
+    return described

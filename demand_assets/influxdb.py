@@ -1,0 +1,218 @@
+"""InfluxDB 2 for Dagster: a resource, and an IO manager that keeps time-indexed frames in a bucket.
+
+Points are written again, never deleted: storing a frame twice leaves the same points. A write is
+reported as done only after the server has acknowledged every point of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import pandas as pd
+import urllib3
+from dagster import (
+    ConfigurableIOManager,
+    ConfigurableResource,
+    InputContext,
+    OutputContext,
+    ResourceDependency,
+)
+from influxdb_client import InfluxDBClient, WriteOptions, WritePrecision
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+from pydantic import Field
+
+FIELDS_METADATA = "influxdb/fields"
+"""Key of an asset's definition metadata: the columns of its frame, which are the fields kept."""
+
+
+class InfluxDBAccessError(Exception):
+    """InfluxDB could not be written or read. Its text names the setting to mend."""
+
+
+class InfluxDBResource(ConfigurableResource):
+    """A bucket of an InfluxDB 2 server.
+
+    Example:
+        .. code-block:: python
+
+            influxdb = InfluxDBResource(
+                url="http://localhost:8086", token=EnvVar("INFLUXDB_V2_TOKEN"), org="grid"
+            )
+            with influxdb.get_client() as client:
+                client.query_api().query('from(bucket: "capstone7") |> range(start: -1h)')
+    """
+
+    url: str = Field(description="Address of the server (INFLUXDB_V2_URL).")
+    token: str = Field(
+        description="API token that may read and write the bucket (INFLUXDB_V2_TOKEN)."
+        " Give it as an EnvVar, so that the web page shows only the variable's name."
+    )
+    org: str = Field(description="Organization, by name or id (INFLUXDB_V2_ORG).")
+    bucket: str = Field(default="capstone7", description="Bucket (INFLUXDB_V2_BUCKET).")
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="Seconds to wait for a connection."
+    )
+    read_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds to wait for an answer."
+    )
+    retry_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds that a write may be repeated for while the server is unreachable,"
+        " overloaded (429) or failing (5xx). A `Retry-After` is heeded.",
+    )
+    verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
+    ca_certificate: str | None = Field(
+        default=None, description="File with the certificates of a private authority (PEM)."
+    )
+    gzip: bool = Field(default=True, description="Compress what is written.")
+
+    @contextmanager
+    def get_client(self) -> Iterator[InfluxDBClient]:
+        """The official client, closed at the end.
+
+        Raises:
+            InfluxDBAccessError: in place of what the client raises inside the block.
+        """
+        retries = WriteOptions(
+            retry_interval=1_000,
+            max_retries=100,
+            max_retry_delay=15_000,
+            max_retry_time=int(self.retry_seconds * 1_000),
+        ).to_retry_strategy()
+        with InfluxDBClient(
+            url=self.url,
+            token=self.token,
+            org=self.org,
+            timeout=(self.connect_timeout_seconds * 1_000, self.read_timeout_seconds * 1_000),
+            verify_ssl=self.verify_tls,
+            ssl_ca_cert=self.ca_certificate,
+            enable_gzip=self.gzip,
+            retries=retries,
+        ) as client:
+            try:
+                yield client
+            except ApiException as error:
+                raise InfluxDBAccessError(self._explain(error)) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise InfluxDBAccessError(
+                    f"InfluxDB at {self.address} does not answer ({type(error).__name__})."
+                    " Check INFLUXDB_V2_URL and that the server is up."
+                ) from error
+
+    @property
+    def address(self) -> str:
+        """The URL without credentials, for people to read."""
+        parts = urlsplit(self.url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+    def _explain(self, error: ApiException) -> str:
+        said = getattr(error, "message", None) or error.reason or ""
+        text = f"InfluxDB at {self.address} answered {error.status} '{' '.join(str(said).split())}'"
+        if error.status in (401, 403):
+            mend = f"Check INFLUXDB_V2_TOKEN: it must read and write bucket {self.bucket}."
+        elif "organization" in str(said):
+            mend = f"Check INFLUXDB_V2_ORG: there is no organization {self.org}."
+        elif error.status == 404:
+            mend = f"Check INFLUXDB_V2_BUCKET: create bucket {self.bucket} or name another."
+        elif error.status == 400:
+            mend = "A field of another type under the same name? Check INFLUXDB_V2_BUCKET."
+        elif error.status == 422:
+            mend = "Points older than the bucket keeps them? Check its retention."
+        else:
+            mend = "Materialize again when the server is well; points are written again."
+        return f"{text}. {mend}"
+
+
+class InfluxDBIOManager(ConfigurableIOManager):
+    """Keeps partitions of a frame as points of one measurement, without tags.
+
+    A frame has a UTC ``DatetimeIndex`` named ``time`` and one float64 column per field; a NaN is a
+    field left out. An asset names its columns in its definition metadata, under
+    ``influxdb/fields``, so that a column without any value is still there when it is read back.
+
+    Example:
+        .. code-block:: python
+
+            Definitions(
+                assets=[influx_demand_points],
+                resources={
+                    "demand_store": InfluxDBIOManager(influxdb=influxdb, measurement="demand")
+                },
+            )
+    """
+
+    influxdb: ResourceDependency[InfluxDBResource]
+    measurement: str = Field(description="Measurement that the points belong to.")
+    batch_size: int = Field(default=5_000, ge=1, description="Rows sent in one request.")
+
+    def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
+        """Write a partition's or a range's points; return once all are acknowledged.
+
+        Raises:
+            InfluxDBAccessError: some batch was not acknowledged within the retry budget.
+        """
+        frame = obj.dropna(how="all")
+        with self.influxdb.get_client() as client:
+            api = client.write_api(write_options=SYNCHRONOUS)
+            for start in range(0, len(frame), self.batch_size):
+                api.write(
+                    bucket=self.influxdb.bucket,
+                    record=frame.iloc[start : start + self.batch_size],
+                    data_frame_measurement_name=self.measurement,
+                    write_precision=WritePrecision.S,
+                )
+        context.add_output_metadata(
+            {
+                "bucket": self.influxdb.bucket,
+                "measurement": self.measurement,
+                "points": len(frame),
+            }
+        )
+
+    def load_input(self, context: InputContext) -> pd.DataFrame:
+        """The points of a partition, of a range or, from an unpartitioned asset, all of them."""
+        fields = (context.upstream_output.definition_metadata if context.upstream_output else {})[
+            FIELDS_METADATA
+        ]
+        if context.has_asset_partitions:
+            start, stop = context.asset_partitions_time_window
+            return self.read(fields, start, stop)
+        return self.read(fields)
+
+    def read(
+        self, fields: list[str], start: datetime | None = None, stop: datetime | None = None
+    ) -> pd.DataFrame:
+        """The points in [start, stop) as a frame: UTC index ``time``, one column per field.
+
+        Raises:
+            InfluxDBAccessError: the server cannot be read.
+        """
+        parameters = {
+            "bucket": self.influxdb.bucket,
+            "measurement": self.measurement,
+            "fields": fields,
+            "start": start or datetime(1970, 1, 1, tzinfo=UTC),
+            # The day after tomorrow: a forecast may lie ahead, and a bare range ends now.
+            "stop": stop or datetime.now(UTC) + timedelta(days=2),
+        }
+        with self.influxdb.get_client() as client:
+            records = client.query_api().query_stream(_READ, params=parameters)
+            rows = [(r.get_time(), *(r.values.get(f) for f in fields)) for r in records]
+        frame = pd.DataFrame(rows, columns=["time", *fields]).astype(
+            dict.fromkeys(fields, "float64")
+        )
+        frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
+        return frame.set_index("time")
+
+
+_READ = """\
+from(bucket: bucket)
+    |> range(start: start, stop: stop)
+    |> filter(fn: (r) => r._measurement == measurement and contains(value: r._field, set: fields))
+    |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+    |> sort(columns: ["_time"])
+"""

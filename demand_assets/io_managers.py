@@ -1,0 +1,200 @@
+"""Where partitions are kept on disk: files, one a day, and the embedded DuckDB store."""
+
+import gzip
+import json
+import os
+import uuid
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pyarrow
+from dagster import ConfigurableIOManager, InputContext, OutputContext
+from dagster._core.storage.db_io_manager import DbIOManager, TableSlice
+from dagster_duckdb.io_manager import DuckDbClient
+from dagster_duckdb_pandas import DuckDBPandasIOManager
+from dagster_duckdb_pandas.duckdb_pandas_type_handler import DuckDBPandasTypeHandler
+from duckdb import DuckDBPyConnection
+from pydantic import Field
+from upath import UPath
+
+from demand_assets.hourly import day_of_hours
+from demand_assets.redata import Answer
+
+
+class PartitionFileError(Exception):
+    """A partition's file is missing or unreadable. Its text says what to materialize again."""
+
+
+class _PartitionFiles(ConfigurableIOManager):
+    """One file a partition, whether it was materialized alone or in a range."""
+
+    base_dir: str = Field(description="A folder or any fsspec address; files go below it.")
+
+    extension: ClassVar[str]
+
+    @abstractmethod
+    def _encode(self, obj: Any, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]: ...
+
+    @abstractmethod
+    def _decode(self, files: Iterator[tuple[str, bytes]]) -> Any: ...
+
+    def handle_output(self, context: OutputContext, obj: Any) -> None:
+        folder = self._folder(context)
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, content in self._encode(obj, context.asset_partition_keys):
+            _write_whole(folder / f"{key}{self.extension}", content)
+        context.add_output_metadata({"folder": str(folder)})
+
+    def load_input(self, context: InputContext) -> Any:
+        """What was stored of all partitions asked for.
+
+        Raises:
+            PartitionFileError: a file is missing, cut short or not what it should be.
+        """
+        asset, folder = context.asset_key.to_user_string(), self._folder(context)
+        reading = ""
+
+        def read() -> Iterator[tuple[str, bytes]]:
+            nonlocal reading
+            for reading in context.asset_partition_keys:
+                yield reading, (folder / f"{reading}{self.extension}").read_bytes()
+
+        try:
+            return self._decode(read())
+        except FileNotFoundError as error:
+            raise PartitionFileError(
+                f"{reading}: {asset} has no file in {folder}. Materialize {asset} of this day."
+            ) from error
+        except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
+            raise PartitionFileError(
+                f"{reading}: the file of {asset} in {folder} is unreadable"
+                f" ({type(error).__name__}). Materialize {asset} of this day again."
+            ) from error
+
+    def _folder(self, context: OutputContext | InputContext) -> UPath:
+        return UPath(self.base_dir).joinpath(*context.asset_key.path)
+
+
+class JSONAnswerIOManager(_PartitionFiles):
+    """Answers of the API as gzipped JSON: ``{partition key: answer}`` in memory."""
+
+    extension: ClassVar[str] = ".json.gz"
+
+    def _encode(
+        self, obj: Mapping[str, Answer], keys: Sequence[str]
+    ) -> Iterator[tuple[str, bytes]]:
+        for key in keys:
+            text = json.dumps(obj[key], ensure_ascii=False, separators=(",", ":"))
+            # Without a time of its own, the same answer gives the same bytes.
+            yield key, gzip.compress(text.encode(), compresslevel=6, mtime=0)
+
+    def _decode(self, files: Iterator[tuple[str, bytes]]) -> dict[str, Answer]:
+        return {key: json.loads(gzip.decompress(content)) for key, content in files}
+
+
+class ParquetFrameIOManager(_PartitionFiles):
+    """Hourly frames as Parquet: one frame of all the partitions in memory, cut at Madrid's days."""
+
+    extension: ClassVar[str] = ".parquet"
+
+    def _encode(self, obj: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        days = dict(iter(obj.groupby(day_of_hours(obj))))
+        for key in keys:
+            yield key, days.get(key, obj.iloc[:0]).to_parquet()
+
+    def _decode(self, files: Iterator[tuple[str, bytes]]) -> pd.DataFrame:
+        return pd.concat([pd.read_parquet(BytesIO(content)) for _, content in files])
+
+
+def _write_whole(path: UPath, content: bytes) -> None:
+    """Make the file appear whole or not at all.
+
+    An object store shows an object only once its upload is complete; on a local disk a rename
+    does the same.
+    """
+    if not isinstance(path, os.PathLike):
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class EmbeddedStoreIOManager(DuckDBPandasIOManager):
+    """The store for those without InfluxDB: a DuckDB file that keeps what a bucket would.
+
+    A frame's index becomes the column ``time``. As in InfluxDB, rows are written again and never
+    deleted, and a NaN leaves the value that is there.
+    """
+
+    def create_io_manager(self, context: Any) -> DbIOManager:
+        Path(self.database).parent.mkdir(parents=True, exist_ok=True)
+        return DbIOManager(
+            db_client=_Client(),
+            database=self.database,
+            schema=self.schema_,
+            type_handlers=[_FrameHandler()],
+            io_manager_name=type(self).__name__,
+        )
+
+
+class _Client(DuckDbClient):
+    @staticmethod
+    @contextmanager
+    def connect(
+        context: OutputContext | InputContext, table_slice: TableSlice
+    ) -> Iterator[DuckDBPyConnection]:
+        with DuckDbClient.connect(context, table_slice) as connection:
+            try:
+                yield connection
+            finally:
+                # dagster-duckdb leaves the file locked when what happens in between fails.
+                connection.close()
+
+    @staticmethod
+    def delete_table_slice(
+        context: OutputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> None:
+        """Nothing is deleted: a crash before the insert would lose a day that was stored."""
+
+
+class _FrameHandler(DuckDBPandasTypeHandler):
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: pd.DataFrame,
+        connection: DuckDBPyConnection,
+    ) -> None:
+        table = f"{table_slice.schema}.{table_slice.table}"
+        rows = obj.reset_index()
+        connection.execute(f"create table if not exists {table} (time TIMESTAMPTZ PRIMARY KEY)")
+        for column in obj.columns:
+            connection.execute(f'alter table {table} add column if not exists "{column}" DOUBLE')
+        kept = ", ".join(f'"{c}" = coalesce(excluded."{c}", "{c}")' for c in obj.columns)
+        connection.register("rows", rows)  # DuckDB reads a NaN as NULL
+        connection.execute(
+            f"insert into {table} by name select * from rows"
+            f" on conflict (time) do update set {kept}"
+        )
+        context.add_output_metadata({"table": table, "points": len(rows)})
+
+    def load_input(
+        self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
+    ) -> pd.DataFrame:
+        frame = super().load_input(context, table_slice, connection)
+        frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
+        return frame.set_index("time").sort_index()
