@@ -118,7 +118,9 @@ def build_definitions(settings: Settings) -> Definitions:
             org=settings.influxdb_org,
             bucket=settings.influxdb_bucket,
         )
-        demand_store = InfluxDBIOManager(influxdb=influxdb, measurement=MEASUREMENT)
+        demand_store: InfluxDBIOManager | EmbeddedStoreIOManager = InfluxDBIOManager(
+            influxdb=influxdb, measurement=MEASUREMENT
+        )
         store = Store("influxdb", f"InfluxDB {influxdb.address}, bucket {influxdb.bucket}")
     else:
         database = f"{settings.data_dir}/demand.duckdb"

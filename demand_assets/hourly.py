@@ -111,20 +111,26 @@ def read_samples(answer: Answer, series_id: str, day: date | None = None) -> pd.
     return slots[~slots.index.duplicated(keep="last")].sort_index()
 
 
+def _utc(samples: pd.Series) -> pd.DatetimeIndex:
+    assert isinstance(samples.index, pd.DatetimeIndex)
+    return samples.index
+
+
 def _hourly_means(samples: pd.Series) -> pd.Series:
     known = samples.dropna()
-    return known.groupby(known.index.floor("h")).mean()
+    return known.groupby(_utc(known).floor("h")).mean()
 
 
 def _end_of_measured_hours(real: pd.Series, forecast: pd.Series | None) -> pd.Timestamp:
     """The end of the last hour that is over, told by the last measured sample."""
-    last = real.last_valid_index()
-    if last is None:
+    known = _utc(real.dropna())
+    if known.empty:
         return pd.Timestamp.min.tz_localize("UTC")
+    last = known[-1]
     hour = last.floor("h")
     next_hour = hour + pd.Timedelta(hours=1)
     # The forecast has every slot of the day, so it tells the slots of an hour still running.
-    slots = real.index if forecast is None else real.index.union(forecast.index)
+    slots = _utc(real) if forecast is None else _utc(real).union(_utc(forecast))
     spacing = slots[(slots >= hour) & (slots < next_hour)].to_series().diff().min()
     last_slot = next_hour - (pd.Timedelta(minutes=5) if pd.isna(spacing) else spacing)
     return next_hour if last >= last_slot else hour
@@ -139,11 +145,11 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
     known = pd.Series(dtype="float64") if real is None else real.dropna()
     described: dict[str, Any] = {"samples": len(known)}
     if len(known) > 1:
-        spacings = known.index.to_series().diff().dropna()
-        counted = spacings.dt.total_seconds().div(60).astype(int).value_counts()
-        described["resolution"] = " and ".join(f"{m} min" for m in sorted(counted.index[:2]))
+        spacings = pd.Series(_utc(known)).diff().dropna() // pd.Timedelta(minutes=1)
+        most_frequent = spacings.astype(int).value_counts().index[:2]
+        described["resolution"] = " and ".join(f"{m} min" for m in sorted(most_frequent))
     if len(known):
-        described["last_sample"] = known.index[-1].tz_convert(MADRID.key)
+        described["last_sample"] = _utc(known)[-1].tz_convert(MADRID.key)
     header = answer.get("data", {})
     update = header.get("attributes", {}).get("last-update") if isinstance(header, dict) else None
     if update:

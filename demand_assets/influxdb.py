@@ -163,7 +163,7 @@ class InfluxDBIOManager(ConfigurableIOManager):
                     bucket=self.influxdb.bucket,
                     record=frame.iloc[start : start + self.batch_size],
                     data_frame_measurement_name=self.measurement,
-                    write_precision=WritePrecision.S,
+                    write_precision=WritePrecision.S,  # type: ignore[arg-type]
                 )
         context.add_output_metadata(
             {

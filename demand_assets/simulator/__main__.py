@@ -1,0 +1,79 @@
+"""The simulator from the command line: `python -m demand_assets.simulator --help`."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from demand_assets.simulator.days import RecordedDays, SyntheticDays
+from demand_assets.simulator.server import Fault, Simulator
+
+
+def main() -> int:
+    width = max(map(len, Fault))
+    table = "\n".join(f"  {fault:{width}}  {fault.meaning}" for fault in Fault)
+    parser = argparse.ArgumentParser(
+        prog="python -m demand_assets.simulator",
+        description="A look-alike of the REData API on 127.0.0.1, until it is interrupted.",
+        epilog=f"faults:\n{table}\n\nNAME*N heals after N requests.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
+    add("--recordings", metavar="DIR", help="serve the recorded days in DIR, not synthetic ones")
+    add("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
+    add("--latency-per-day", type=float, default=0.0, metavar="S", help="and for each day in it")
+    add("--max-days", type=int, metavar="N", help="refuse longer spans")
+    add("--fault", action="append", default=[], metavar="DAY=NAME", help="DAY may be * for all")
+    add("--verbose", action="store_true", help="log each request")
+    add(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="run this with REDATA_BASE_URL set to the simulator, and end when it ends",
+    )
+    options = parser.parse_args()
+    try:
+        simulator = Simulator(
+            RecordedDays(options.recordings) if options.recordings else SyntheticDays(),
+            port=options.port,
+            latency=options.latency,
+            latency_per_day=options.latency_per_day,
+            max_days=options.max_days,
+            faults={day: name for day, _, name in (text.partition("=") for text in options.fault)},
+            verbose=options.verbose,
+        )
+    except ValueError as problem:
+        parser.error(str(problem))
+
+    # Set for both: a shell that starts a job in the background has it ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with simulator:
+            print(f"listening on {simulator.url}", flush=True)
+            if options.command:
+                return _run(options.command, simulator.url)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, OverflowError) as problem:
+        print(f"cannot listen on port {options.port}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(command: list[str], url: str) -> int:
+    """The command's exit code. What interrupts the simulator is passed on to the command."""
+    with subprocess.Popen(command, env={**os.environ, "REDATA_BASE_URL": url}) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
