@@ -10,7 +10,7 @@ DAGSTER_DEV = $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --p
 # Run history and logs of the live system and of the demo stay apart, as their data do:
 # a day invented by the demo must never count as ingested.
 DAGSTER_HOME ?= $(CURDIR)/.dagster/live
-DEMO_HOME := $(CURDIR)/.dagster/demo
+DEMO_HOME ?= $(CURDIR)/.dagster/demo
 DEMAND_DATA_DIR ?= $(CURDIR)/data
 
 .PHONY: help run demo test lint format bench clean

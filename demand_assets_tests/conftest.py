@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 
 from demand_assets.redata import Answer
 from demand_assets.simulator import RecordedDays, Simulator, SyntheticDays
@@ -58,3 +59,10 @@ def synthetic_api() -> Iterator[Simulator]:
 
 def recorded_answer(recordings: Path, day: date) -> Answer:
     return json.loads(gzip.decompress((recordings / f"{day}.json.gz").read_bytes()))
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    """A Dagster instance in memory."""
+    with DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        yield instance
