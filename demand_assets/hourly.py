@@ -15,8 +15,9 @@ from demand_assets.redata import (
     MADRID,
     REAL_DEMAND,
     Answer,
-    MalformedAnswerError,
     REDataError,
+    check_shape,
+    sample_time,
 )
 
 REAL = "RealDemand"
@@ -44,10 +45,11 @@ def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
         now: the present, aware; a day that is past must have measured demand.
 
     Raises:
-        MalformedAnswerError: a sample that is no number, or no time.
+        MalformedAnswerError: the answer has another shape, or a sample no number or no time.
         NoRealDemandError: no measured series, or none of its hours known on a day that is past.
     """
-    samples = {column: read_samples(answer, series, day) for column, series in SERIES.items()}
+    check_shape(answer, day)
+    samples = {column: read_samples(answer, series) for column, series in SERIES.items()}
     real = samples[REAL]
     if real is None:
         raise NoRealDemandError("the answer has no series of measured demand", day)
@@ -86,7 +88,7 @@ def day_of_hours(frame: pd.DataFrame) -> pd.Index:
     return index.tz_convert(MADRID.key).strftime("%Y-%m-%d")
 
 
-def read_samples(answer: Answer, series_id: str, day: date | None = None) -> pd.Series | None:
+def read_samples(answer: Answer, series_id: str) -> pd.Series | None:
     """One series' samples in MW over UTC time, sorted; None where the series is missing.
 
     A null stays as NaN: its slot exists, its value does not. Of two values at one instant the
@@ -96,15 +98,7 @@ def read_samples(answer: Answer, series_id: str, day: date | None = None) -> pd.
     if series is None:
         return None
     values = series["attributes"]["values"]
-    for sample in values:
-        value = sample.get("value")
-        if value is not None and (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise MalformedAnswerError(f"the answer holds {value!r} where MW belong", day)
-    times = pd.to_datetime([s["datetime"] for s in values], utc=True, format="ISO8601")
+    times = pd.to_datetime([sample_time(sample) for sample in values], utc=True)
     samples = pd.Series([s.get("value") for s in values], index=times, dtype="float64")
     known = samples.notna().to_numpy()
     slots = pd.concat([samples[~known], samples[known]])
@@ -150,10 +144,9 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
         described["resolution"] = " and ".join(f"{m} min" for m in sorted(most_frequent))
     if len(known):
         described["last_sample"] = _utc(known)[-1].tz_convert(MADRID.key)
-    header = answer.get("data", {})
-    update = header.get("attributes", {}).get("last-update") if isinstance(header, dict) else None
-    if update:
-        described["last_update"] = str(update)
+    match answer.get("data"):
+        case {"attributes": {"last-update": update}} if update:
+            described["last_update"] = str(update)
     return described
 
 

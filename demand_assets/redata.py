@@ -12,7 +12,9 @@ of Madrid's local time, both ends included; samples come every 5 or 10 minutes i
 
 import json
 import random
+import reprlib
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +35,12 @@ FORECAST_DEMAND = "544"
 USER_AGENT = f"demand-assets/0.1 python-requests/{requests.__version__}"
 LARGEST_ANSWER = 64 * 2**20
 """Bytes. 31 days are 3 MB; more than this is no answer of this API."""
+
+SPAN_REFUSED = (400, 413, 414, 422)
+"""Statuses after which a shorter span may be accepted."""
+
+LARGEST_MW = 1e9
+"""Where numbers cease to be MW at all. What is merely implausible passes, for checks to judge."""
 
 Answer = dict[str, Any]
 """The API's JSON: ``data`` (a header) and ``included`` (the series, each with its samples)."""
@@ -63,9 +71,15 @@ class NoDataError(REDataError):
 
 
 class RefusedError(REDataError):
-    """REData, or what stands at its address, does not accept the request."""
+    """REData does not accept the span or a parameter."""
 
-    advice = "Check the partition's date, REDATA_BASE_URL and REDATA_MAX_DAYS_PER_REQUEST."
+    advice = "Check the partition's date and REDATA_MAX_DAYS_PER_REQUEST."
+
+
+class AddressError(REDataError):
+    """What stands at the address is not the API. A shorter span would not help."""
+
+    advice = "Nothing was stored; check REDATA_BASE_URL, then materialize the day again."
 
 
 class MalformedAnswerError(REDataError):
@@ -86,7 +100,7 @@ class UnavailableError(REDataError):
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after the given attempt: as told, else exponential with jitter."""
-        if self.retry_after is not None:
+        if self.retry_after:
             return self.retry_after
         return min(15.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
 
@@ -106,6 +120,8 @@ class _RetryBudget:
     """Seconds that one fetch may spend on failed attempts and on waiting, all spans together."""
 
     left: float
+    trouble: UnavailableError = field(default_factory=lambda: UnavailableError("no time left"))
+    """What made the last span fail."""
 
     def spend(self, seconds: float) -> None:
         self.left = max(0.0, self.left - seconds)
@@ -131,7 +147,9 @@ class REDataClient:
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
-        self.session.headers.update({"User-Agent": USER_AGENT, "Accept": "application/json"})
+        self.session.headers.update(
+            {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"}
+        )
 
     def fetch(self, days: Sequence[date]) -> dict[date, Answer | REDataError]:
         """Ask for contiguous days in as few requests as the API takes.
@@ -156,7 +174,8 @@ class REDataClient:
     ) -> list[tuple[Answer | REDataError, Sequence[date]]]:
         try:
             answer = self._request_patiently(span, budget)
-            _check_shape(answer, span)
+            check_shape(answer)
+            _check_real_series(answer, span)
             return [(answer, span)]
         except (RefusedError, MalformedAnswerError) as error:
             if len(span) == 1:
@@ -181,14 +200,15 @@ class REDataClient:
                 pause = trouble.pause(attempt)
                 if attempt >= trouble.most_attempts or pause >= budget.left:
                     asked = "asked once" if attempt == 1 else f"asked {attempt} times"
-                    raise type(trouble)(
+                    budget.trouble = type(trouble)(
                         f"{trouble.came} ({asked}, retry budget {self.retry_seconds:g} s)"
-                    ) from trouble
+                    )
+                    if isinstance(trouble, BlockedError) or trouble.retry_after:
+                        budget.left = 0.0  # to ask for the next span would be not to wait
+                    raise budget.trouble from trouble
                 budget.spend(pause)
                 time.sleep(pause)
-        raise UnavailableError(
-            f"not asked for, as REData had failed for {self.retry_seconds:g} s on earlier days"
-        )
+        raise type(budget.trouble)(f"not asked for, as earlier days failed: {budget.trouble.came}")
 
     def _request(self, span: Sequence[date], timeout: float, longest: float) -> Answer:
         url = f"{self.base_url.rstrip('/')}/{self.language}/datos/demanda/demanda-tiempo-real"
@@ -215,7 +235,7 @@ def split_days(answer: Answer, days: Sequence[date]) -> dict[date, Answer]:
     samples: dict[date, dict[int, list[Any]]] = {day: defaultdict(list) for day in days}
     for place, series in enumerate(answer["included"]):
         for sample in series["attributes"]["values"]:
-            day = _madrid_day(sample)
+            day = sample_time(sample).astimezone(MADRID).date()
             if day in samples:
                 samples[day][place].append(sample)
     return {
@@ -241,26 +261,41 @@ def _per_day(
     return {day: answers.get(day) or absent.of(day) for day in span}
 
 
-def _madrid_day(sample: Any) -> date:
-    try:
-        moment = datetime.fromisoformat(sample["datetime"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise MalformedAnswerError(f"the answer holds a sample without a time: {sample}") from error
-    if moment.tzinfo is None:
-        raise MalformedAnswerError(f"the answer holds a sample without a UTC offset: {sample}")
-    return moment.astimezone(MADRID).date()
+def sample_time(sample: Mapping[str, Any]) -> datetime:
+    """The instant of a sample, with the UTC offset that it came with."""
+    return datetime.fromisoformat(sample["datetime"])
 
 
-def _check_shape(answer: Any, span: Sequence[date]) -> None:
+def check_shape(answer: Any, day: date | None = None) -> None:
+    """Make sure of what every reader of an answer takes for granted.
+
+    Raises:
+        MalformedAnswerError: there are no series, a sample has no time, or its value is neither
+            null nor a number that could be MW.
+    """
     try:
-        ids = {series["id"] for series in answer["included"]}
         for series in answer["included"]:
+            if not isinstance(series["id"], str | int):
+                raise TypeError(f"{reprlib.repr(series['id'])} for an id")
             for sample in series["attributes"]["values"]:
-                _madrid_day(sample)
-    except (TypeError, KeyError) as error:
-        raise MalformedAnswerError("the answer is JSON of another shape than REData's") from error
+                taken, value = sample_time(sample), sample.get("value")
+                if taken.tzinfo is None or not 1970 < taken.year < 2200:
+                    raise ValueError(f"{sample['datetime']} for a time")
+                if value is not None and not (
+                    type(value) in (int, float) and abs(value) <= LARGEST_MW
+                ):
+                    raise ValueError(f"{reprlib.repr(value)} where MW belong")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MalformedAnswerError(
+            "the answer is JSON of another shape than REData's"
+            f" ({type(error).__name__}: {_excerpt(str(error))})",
+            day,
+        ) from error
+
+
+def _check_real_series(answer: Answer, span: Sequence[date]) -> None:
     # One odd day makes the API leave the series out of the whole span; alone, the day can be told.
-    if REAL_DEMAND not in ids and len(span) > 1:
+    if len(span) > 1 and REAL_DEMAND not in {str(series["id"]) for series in answer["included"]}:
         raise MalformedAnswerError("the answer has no series of measured demand")
 
 
@@ -268,15 +303,29 @@ def _read_body(response: requests.Response, longest: float) -> bytes:
     """The whole body, however it trickles, within a time and a size."""
     deadline = time.monotonic() + longest
     parts, size = [], 0
-    # read1 hands over what has arrived; a read of a fixed size would wait for slow bytes.
-    while part := response.raw.read1(2**16, decode_content=True):
+    # read1 hands over what has arrived; a read of a fixed size, or one that decodes, would wait
+    # for slow bytes.
+    while part := response.raw.read1(2**16, decode_content=False):
         parts.append(part)
         size += len(part)
         if size > LARGEST_ANSWER:
             raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
         if time.monotonic() > deadline:
             raise UnavailableError(f"the answer was still arriving after {longest:.0f} s")
-    return b"".join(parts)
+    body = b"".join(parts)
+    packed = response.headers.get("Content-Encoding", "").lower() == "gzip"
+    return _gunzip(body) if packed else body
+
+
+def _gunzip(packed: bytes) -> bytes:
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        body = unpacking.decompress(packed, LARGEST_ANSWER)
+    except zlib.error as error:
+        raise UnavailableError(f"the answer is no gzip as it says: {error}") from error
+    if unpacking.unconsumed_tail:
+        raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
+    return body
 
 
 def _parse(response: requests.Response, body: bytes) -> Answer:
@@ -284,7 +333,7 @@ def _parse(response: requests.Response, body: bytes) -> Answer:
     text = body.decode("utf-8", "replace")
     try:
         document = json.loads(text, parse_constant=_not_json)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     errors = document.get("errors") if isinstance(document, dict) else None
     status, detail = response.status_code, ""
@@ -295,28 +344,31 @@ def _parse(response: requests.Response, body: bytes) -> Answer:
             return document
         raise UnavailableError(f"a body that is no JSON came with status 200: {_excerpt(text)}")
 
-    said = f"REData answered {status}" + (f" '{detail}'" if detail else "")
+    said = f"REData answered {status}" + (f" '{_excerpt(detail)}'" if detail else "")
     if "no data for the selected filters" in detail.lower():
         raise NoDataError(said)
     if status == 403:
         raise BlockedError(f"{said}: the bot guard blocks this client ({_excerpt(text)})")
     if status == 429 or status >= 500:
         raise UnavailableError(said, retry_after=_retry_after(response))
+    if status in SPAN_REFUSED:
+        raise RefusedError(said)
     if 300 <= status < 400:
-        said += f", a redirect to {response.headers.get('Location', 'nowhere')}"
-    raise RefusedError(said)
+        said += f", a redirect to {_excerpt(response.headers.get('Location', 'nowhere'))}"
+    raise AddressError(said)
 
 
 def _read_errors(errors: Any, status: int) -> tuple[int, str]:
     """Status and detail that an ``errors`` document names."""
     first = errors[0] if isinstance(errors, list) and errors else errors
     if not isinstance(first, Mapping):
-        return status, str(first)
-    named = first.get("status", first.get("code", status))
+        first = {"detail": first}
     try:
-        status = int(named)
-    except (TypeError, ValueError):
-        status = 500 if status == 200 else status
+        named = int(first.get("status", first.get("code", status)))
+    except (TypeError, ValueError, OverflowError):
+        named = status
+    # What calls itself an error is one, whatever its number says.
+    status = next((number for number in (named, status) if 400 <= number < 600), 500)
     return status, str(first.get("detail") or first.get("title") or "")
 
 
@@ -326,7 +378,7 @@ def _retry_after(response: requests.Response) -> float | None:
         return None
     try:
         return max(0.0, urllib3.util.Retry().parse_retry_after(header))
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 
 
@@ -344,7 +396,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _excerpt(text: str) -> str:
-    words = " ".join(text.split())
+    words = " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())
     return words if len(words) <= 120 else words[:120] + "…"
 
 

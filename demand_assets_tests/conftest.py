@@ -4,14 +4,25 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from dagster import DagsterInstance
 
 from demand_assets.redata import Answer
 from demand_assets.simulator import RecordedDays, Simulator, SyntheticDays
+from demand_assets_tests.servers import (
+    InfluxDB1,
+    InfluxDB2,
+    ProgramMissing,
+    influxdb1_server,
+    influxdb2_server,
+)
+
+T = TypeVar("T")
 
 RECORDINGS = Path(
     os.environ.get("DEMAND_RECORDINGS")
@@ -22,10 +33,11 @@ LONG_AFTER = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that takes the `recordings` fixture is marked `recorded`."""
+    """A test that takes what not every machine has is marked with it."""
+    markers = {"recordings": "recorded", "influxdb1": "influxdb1", "influxdb2": "influxdb2"}
     for item in items:
-        if "recordings" in getattr(item, "fixturenames", ()):
-            item.add_marker("recorded")
+        for fixture in markers.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(markers[fixture])
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +78,28 @@ def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
     """A Dagster instance in memory."""
     with DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         yield instance
+
+
+@pytest.fixture(scope="session")
+def influxdb1() -> Iterator[InfluxDB1]:
+    """Debian's InfluxDB 1 behind nginx, shared: a test creates its own database."""
+    yield from _required_or_skipped("influxdb1", influxdb1_server())
+
+
+@pytest.fixture(scope="session")
+def influxdb2() -> Iterator[InfluxDB2]:
+    """An InfluxDB 2, shared: a test creates its own bucket."""
+    yield from _required_or_skipped("influxdb2", influxdb2_server())
+
+
+def _required_or_skipped(fixture: str, server: AbstractContextManager[T]) -> Iterator[T]:
+    """The server, running; a skip without its program, a failure if that may not be skipped."""
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(server)
+        except ProgramMissing as missing:
+            required = os.environ.get("DEMAND_TESTS_REQUIRE", "").split(",")
+            if fixture in map(str.strip, required):
+                pytest.fail(f"DEMAND_TESTS_REQUIRE={fixture}: {missing}", pytrace=False)
+            pytest.skip(str(missing))
+        yield running

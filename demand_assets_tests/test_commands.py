@@ -1,0 +1,115 @@
+"""The README's commands, run as they are written: web server, daemon, sensor and all."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+import requests
+
+from demand_assets.definitions import PROJECT
+from demand_assets.redata import MADRID
+from demand_assets_tests.project import ASSETS
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """A command in a process group of its own, interrupted at the end as Ctrl-C does."""
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(30)
+            finally:
+                # Whatever is left would hold ports and files of later tests.
+                with_group_gone(process.pid)
+
+
+def with_group_gone(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def wait_for(what: Callable[[], T | None], seconds: float, process: subprocess.Popen) -> T:
+    """The first result that is not None or False."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the command has ended"
+        if result := what():
+            return result
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds:g} s")
+
+
+def materialized_days(address: str) -> dict[str, set[str]] | None:
+    """Per asset the keys of its green partitions, as the web page asks for them."""
+    query = """{ assetNodes { assetKey { path } assetPartitionStatuses {
+        ... on TimePartitionStatuses { ranges { status startKey endKey } } } } }"""
+    try:
+        answer = requests.post(f"{address}/graphql", json={"query": query}, timeout=20).json()
+    except requests.ConnectionError:
+        return None
+    return {
+        node["assetKey"]["path"][-1]: {
+            key
+            for run in node["assetPartitionStatuses"]["ranges"]
+            if run["status"] == "MATERIALIZED"
+            for key in (run["startKey"], run["endKey"])
+        }
+        for node in answer["data"]["assetNodes"]
+    }
+
+
+def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    demo = running(
+        ["make", "demo", f"PORT={port}", f"DEMO_HOME={tmp_path / 'home'}"],
+        tmp_path / "log",
+        PYTHON=sys.executable,
+        DEMAND_DATA_DIR=str(tmp_path / "data"),
+        # Set by a user for the live system; the demo must leave that alone.
+        INFLUXDB_V2_URL="http://127.0.0.1:1",
+    )
+    with demo as process:
+        wait_for(lambda: materialized_days(address) is not None, 180, process)
+
+        def today_is_green() -> bool:
+            today = datetime.now(MADRID).date().isoformat()
+            days = materialized_days(address) or {}
+            return all(today in days.get(asset, ()) for asset in ASSETS)
+
+        wait_for(today_is_green, 120, process)
+    database = tmp_path / "data" / "demo" / "demand.duckdb"
+    with closing(duckdb.connect(str(database), read_only=True)) as base:
+        (hours,) = base.sql("select count(ForecastDemand) from influx_demand_points").fetchall()[0]
+    assert hours >= 23
+    assert not list(PROJECT.glob(".tmp_dagster_home_*"))
