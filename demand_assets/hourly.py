@@ -169,5 +169,7 @@ def describe_frame(frame: pd.DataFrame, day: date) -> dict[str, Any]:
     error = (frame[FORECAST] - frame[REAL]).dropna()
     if len(error):
         described["forecast_bias_mw"] = float(error.mean())
-        described["forecast_mape_percent"] = float((error.abs() / real[error.index]).mean() * 100)
+        mape = float((error.abs() / real[error.index]).mean() * 100)
+        if math.isfinite(mape):  # an hour of zeros has no percentage
+            described["forecast_mape_percent"] = mape
     return described

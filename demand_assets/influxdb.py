@@ -4,9 +4,13 @@ Points are written again, never deleted: storing a frame twice leaves the same p
 reported as done only after the server has acknowledged every point of it.
 """
 
-from collections.abc import Iterator
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -18,7 +22,7 @@ from dagster import (
     OutputContext,
     ResourceDependency,
 )
-from influxdb_client import InfluxDBClient, WriteOptions, WritePrecision
+from influxdb_client import InfluxDBClient, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from pydantic import Field
@@ -76,21 +80,19 @@ class InfluxDBResource(ConfigurableResource):
         Raises:
             InfluxDBAccessError: in place of what the client raises inside the block.
         """
-        retries = WriteOptions(
-            retry_interval=1_000,
-            max_retries=100,
-            max_retry_delay=15_000,
-            max_retry_time=int(self.retry_seconds * 1_000),
-        ).to_retry_strategy()
+        token = self.token.strip()
+        if not (token.isascii() and token.isprintable()):
+            # The HTTP library would quote such a token in its own error.
+            raise InfluxDBAccessError("INFLUXDB_V2_TOKEN holds characters that no token has.")
         with InfluxDBClient(
             url=self.url,
-            token=self.token,
+            token=token,
             org=self.org,
             timeout=(self.connect_timeout_seconds * 1_000, self.read_timeout_seconds * 1_000),
             verify_ssl=self.verify_tls,
             ssl_ca_cert=self.ca_certificate,
             enable_gzip=self.gzip,
-            retries=retries,
+            retries=False,
         ) as client:
             try:
                 yield client
@@ -101,6 +103,29 @@ class InfluxDBResource(ConfigurableResource):
                     f"InfluxDB at {self.address} does not answer ({type(error).__name__})."
                     " Check INFLUXDB_V2_URL and that the server is up."
                 ) from error
+
+    def write_patiently(self, write: Callable[[], object]) -> None:
+        """Call ``write`` until the server acknowledges it, or the retry budget is spent.
+
+        The client's own retries sleep through a ``Retry-After`` of any length, and in the end
+        forget what the server had said.
+        """
+        deadline = time.monotonic() + self.retry_seconds
+        for attempt in itertools.count(1):
+            pause = min(15.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
+            try:
+                write()
+                return
+            except ApiException as error:
+                if error.status != 429 and error.status < 500:
+                    raise
+                pause = _retry_after(error) or pause
+                if time.monotonic() + pause > deadline:
+                    raise
+            except (urllib3.exceptions.HTTPError, OSError):
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
 
     @property
     def address(self) -> str:
@@ -159,12 +184,14 @@ class InfluxDBIOManager(ConfigurableIOManager):
         with self.influxdb.get_client() as client:
             api = client.write_api(write_options=SYNCHRONOUS)
             for start in range(0, len(frame), self.batch_size):
-                api.write(
+                write = partial(
+                    api.write,
                     bucket=self.influxdb.bucket,
                     record=frame.iloc[start : start + self.batch_size],
                     data_frame_measurement_name=self.measurement,
-                    write_precision=WritePrecision.S,  # type: ignore[arg-type]
+                    write_precision=WritePrecision.S,
                 )
+                self.influxdb.write_patiently(write)
         context.add_output_metadata(
             {
                 "bucket": self.influxdb.bucket,
@@ -207,6 +234,14 @@ class InfluxDBIOManager(ConfigurableIOManager):
         )
         frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
         return frame.set_index("time")
+
+
+def _retry_after(error: ApiException) -> float | None:
+    headers = error.headers or urllib3.HTTPHeaderDict()
+    try:
+        return urllib3.util.Retry().get_retry_after(urllib3.HTTPResponse(headers=headers))
+    except urllib3.exceptions.InvalidHeader:
+        return None
 
 
 _READ = """\

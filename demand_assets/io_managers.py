@@ -121,13 +121,14 @@ def _write_whole(path: UPath, content: bytes) -> None:
     if not isinstance(path, os.PathLike):
         path.write_bytes(content)
         return
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    local = Path(path)  # a UPath of file:// cannot be renamed
+    temporary = local.with_name(f".{local.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(local)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

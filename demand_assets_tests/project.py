@@ -58,9 +58,11 @@ class Project:
 
 
 def failure_text(result: ExecuteInProcessResult) -> str:
-    """The error that a person reads in the web page."""
+    """The error that a person reads in the web page: its innermost cause."""
     failed = [e for e in result.all_events if e.is_step_failure]
     assert failed, "the run did not fail"
     error = failed[0].step_failure_data.error
     assert error is not None
+    while error.cause:
+        error = error.cause
     return error.message.strip()

@@ -289,7 +289,8 @@ def find_influxd(major: int) -> str:
             return program
         found.append(f"{program} says '{said.strip()[:40]}'")
     raise ProgramMissing(
-        f"no influxd of InfluxDB {major} on PATH or in INFLUXD ({'; '.join(found) or 'none at all'})"
+        f"no influxd of InfluxDB {major} on PATH or in INFLUXD"
+        f" ({'; '.join(found) or 'none at all'})"
     )
 
 

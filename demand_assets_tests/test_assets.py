@@ -142,10 +142,10 @@ def test_each_day_of_a_range_has_figures_of_its_own(synthetic: Project) -> None:
     assert "last_update" in answer
     frame = figures["hourly_demand_frame", "2023-03-26"]
     assert (frame["hours"], frame["hours_expected"]) == (23, 23)
-    stored = synthetic.stored().loc["2023-03-25T23:00":"2023-03-26T21:00"]  # type: ignore[misc]
+    stored = synthetic.stored().loc["2023-03-25T23:00":"2023-03-26T21:00"]
     error = stored["ForecastDemand"] - stored["RealDemand"]
     assert frame["peak_mw"] == pytest.approx(stored["RealDemand"].max())
-    assert frame["peak_at"] == stored["RealDemand"].idxmax().timestamp()  # type: ignore[union-attr]
+    assert frame["peak_at"] == pd.Timestamp(stored["RealDemand"].idxmax()).timestamp()
     assert frame["mean_real_mw"] == pytest.approx(stored["RealDemand"].mean())
     assert frame["mean_forecast_mw"] == pytest.approx(stored["ForecastDemand"].mean())
     assert frame["forecast_bias_mw"] == pytest.approx(error.mean())
@@ -214,11 +214,13 @@ def test_a_past_day_without_measured_demand_does_not_reach_the_store(
 
 def test_the_stored_frame_is_what_a_reader_loads(synthetic: Project) -> None:
     assert synthetic.materialize("2022-10-29", "2022-10-31").success
-    loaded = synthetic.definitions.load_asset_value(
-        AssetKey("influx_demand_points"), partition_key="2022-10-30", instance=synthetic.instance
-    )
-    frame = synthetic.definitions.load_asset_value(
-        AssetKey("hourly_demand_frame"), partition_key="2022-10-30", instance=synthetic.instance
-    )
-    assert len(loaded) == 25
-    pd.testing.assert_frame_equal(loaded, frame)
+
+    def load(asset: str) -> pd.DataFrame:
+        loaded = synthetic.definitions.load_asset_value(
+            AssetKey(asset), partition_key="2022-10-30", instance=synthetic.instance
+        )
+        assert isinstance(loaded, pd.DataFrame)
+        return loaded
+
+    assert len(load("influx_demand_points")) == 25
+    pd.testing.assert_frame_equal(load("influx_demand_points"), load("hourly_demand_frame"))
