@@ -189,7 +189,7 @@ class InfluxDBIOManager(ConfigurableIOManager):
                     bucket=self.influxdb.bucket,
                     record=frame.iloc[start : start + self.batch_size],
                     data_frame_measurement_name=self.measurement,
-                    write_precision=WritePrecision.S,
+                    write_precision=WritePrecision.S,  # type: ignore[arg-type]
                 )
                 self.influxdb.write_patiently(write)
         context.add_output_metadata(
