@@ -1,6 +1,7 @@
 """The README's commands, run as they are written: web server, daemon, sensor and all."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import requests
 
 from demand_assets.definitions import PROJECT
 from demand_assets.redata import MADRID
+from demand_assets.simulator import Simulator
 from demand_assets_tests.project import ASSETS
 
 T = TypeVar("T")
@@ -88,6 +90,12 @@ def materialized_days(address: str) -> dict[str, set[str]] | None:
     }
 
 
+def today_is_green(address: str) -> bool:
+    today = datetime.now(MADRID).date().isoformat()
+    days = materialized_days(address) or {}
+    return all(today in days.get(asset, ()) for asset in ASSETS)
+
+
 def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -101,15 +109,58 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
     )
     with demo as process:
         wait_for(lambda: materialized_days(address) is not None, 180, process)
-
-        def today_is_green() -> bool:
-            today = datetime.now(MADRID).date().isoformat()
-            days = materialized_days(address) or {}
-            return all(today in days.get(asset, ()) for asset in ASSETS)
-
-        wait_for(today_is_green, 120, process)
+        wait_for(lambda: today_is_green(address), 120, process)
     database = tmp_path / "data" / "demo" / "demand.duckdb"
     with closing(duckdb.connect(str(database), read_only=True)) as base:
         (hours,) = base.sql("select count(ForecastDemand) from influx_demand_points").fetchall()[0]
     assert hours >= 23
     assert not list(PROJECT.glob(".tmp_dagster_home_*"))
+
+
+def test_make_run_stores_today_from_the_api_that_is_set(
+    tmp_path: Path,
+) -> None:
+    port, home = free_port(), tmp_path / "home"
+    address = f"http://127.0.0.1:{port}"
+    with (
+        Simulator() as api,
+        running(
+            ["make", "run", f"PORT={port}"],
+            tmp_path / "log",
+            PYTHON=sys.executable,
+            DAGSTER_HOME=str(home),
+            DEMAND_DATA_DIR=str(tmp_path / "data"),
+            REDATA_BASE_URL=api.url,
+        ) as process,
+    ):
+        wait_for(lambda: today_is_green(address), 240, process)
+    assert (tmp_path / "data" / "demand.duckdb").exists()
+    assert (home / "dagster.yaml").read_text() == (PROJECT / "dagster.yaml").read_text()
+
+
+def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    store, show = (
+        next(block for block in blocks if words in block)
+        for words in ("dagster asset materialize", "import duckdb")
+    )
+    # As written but for the folders: those in the checkout are the developer's own.
+    store = store.replace("$PWD/.dagster/live", str(tmp_path))
+    show = show.replace("data/demand.duckdb", str(tmp_path / "data/demand.duckdb"))
+    with Simulator() as api:
+        done = subprocess.run(
+            ["bash", "-ec", store + show],
+            cwd=PROJECT,
+            env={
+                **os.environ,
+                "REDATA_BASE_URL": api.url,
+                "DEMAND_DATA_DIR": str(tmp_path / "data"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ForecastDemand" in done.stdout
+    assert "2023-02-19 22:00:00" in done.stdout
