@@ -5,7 +5,7 @@ Each takes one day or a contiguous range in one run, and describes every day by 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -15,6 +15,7 @@ from dagster import (
     BackfillPolicy,
     DailyPartitionsDefinition,
     Failure,
+    FreshnessPolicy,
     MetadataValue,
     asset,
 )
@@ -22,6 +23,7 @@ from dagster import (
 from demand_assets.hourly import (
     FORECAST,
     REAL,
+    check_plausible,
     day_of_hours,
     describe_answer,
     describe_frame,
@@ -90,8 +92,11 @@ def build_assets(
         now = datetime.now(UTC)
         outcomes: dict[date, pd.DataFrame | REDataError] = {}
         for day in _days(context):
+            answer = raw_ree_json[day.isoformat()]
             try:
-                outcomes[day] = hourly_frame(raw_ree_json[day.isoformat()], day, now=now)
+                frame = hourly_frame(answer, day, now=now)
+                check_plausible(answer, day)
+                outcomes[day] = frame
             except REDataError as error:
                 outcomes[day] = error
         frames = _all_or_fail(outcomes)
@@ -107,6 +112,10 @@ def build_assets(
         owners=OWNERS,
         kinds={store.kind},
         pool="store",
+        # Of all partitions together, for the badge; `today_is_fresh` judges today.
+        freshness_policy=FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=2), warn_window=timedelta(minutes=80)
+        ),
         metadata={
             FIELDS_METADATA: [REAL, FORECAST],
             "schema": "main",

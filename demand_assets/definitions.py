@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from dagster import (
+    AssetSelection,
     BetaWarning,
     Definitions,
     EnvVar,
@@ -20,6 +21,7 @@ from dotenv import load_dotenv
 from upath import UPath
 
 from demand_assets.assets import Store, build_assets
+from demand_assets.checks import build_checks
 from demand_assets.influxdb import InfluxDBIOManager, InfluxDBResource
 from demand_assets.io_managers import (
     EmbeddedStoreIOManager,
@@ -28,7 +30,7 @@ from demand_assets.io_managers import (
 )
 from demand_assets.partitions import daily_partitions
 from demand_assets.resources import REDataResource
-from demand_assets.sensors import build_current_day_sensor
+from demand_assets.sensors import build_sensors
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder of dagster.yaml, `.env` and, unless told otherwise, the data."""
@@ -53,6 +55,7 @@ class Settings:
     start_date: date = date(2022, 1, 1)
     data_dir: str = str(PROJECT / "data")
     refresh: timedelta = timedelta(minutes=10)
+    settle: timedelta = timedelta(minutes=30)
     influxdb_url: str | None = None
     influxdb_org: str = ""
     influxdb_bucket: str = "capstone7"
@@ -100,6 +103,9 @@ class Settings:
             refresh=read(
                 "DEMAND_REFRESH_MINUTES", cls.refresh, lambda t: timedelta(minutes=_positive(t))
             ),
+            settle=read(
+                "DEMAND_SETTLE_MINUTES", cls.settle, lambda t: timedelta(minutes=_positive(t))
+            ),
             influxdb_url=url,
             influxdb_org=read("INFLUXDB_V2_ORG", "", str),
             influxdb_bucket=read("INFLUXDB_V2_BUCKET", cls.influxdb_bucket, str),
@@ -128,15 +134,17 @@ def build_definitions(settings: Settings) -> Definitions:
         store = Store("duckdb", f"DuckDB {database}")
 
     assets = build_assets(daily_partitions(settings.start_date), store, DAYS_PER_RUN)
+    points = assets[-1].key
     demand_job = define_asset_job(
         "demand_job",
-        selection=[asset.key for asset in assets],
+        selection=AssetSelection.assets(*assets).without_checks(),
         description="Fetch, average and store the demand of a day or of a range of days.",
     )
     return Definitions(
         assets=assets,
         jobs=[demand_job],
-        sensors=[build_current_day_sensor(demand_job, assets[-1].key, settings.refresh)],
+        asset_checks=build_checks(points, settings.settle),
+        sensors=build_sensors(demand_job, points, settings.refresh, settings.settle, DAYS_PER_RUN),
         resources={
             "redata": REDataResource(
                 base_url=settings.redata_base_url,

@@ -26,6 +26,17 @@ SERIES = {REAL: REAL_DEMAND, FORECAST: FORECAST_DEMAND}
 """Column of the frame → id of the API's series. A new indicator is one more entry."""
 
 
+LEAST_MW, MOST_MW = 10_000, 60_000
+"""Peninsular Spain has drawn between 15,000 and 45,450 MW since 2007; what lies far outside is no
+demand but a broken meter or a placeholder."""
+
+
+class ImplausibleDemandError(REDataError):
+    """A value that cannot be the demand of peninsular Spain."""
+
+    advice = "Nothing of it went to the database; materialize the day again once it is revised."
+
+
 class NoRealDemandError(REDataError):
     """The day's answer holds no measured demand where there must be some."""
 
@@ -66,6 +77,26 @@ def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
     frame = frame.dropna(how="all")
     frame.index.freq = None  # type: ignore[attr-defined]  # equal to the frame read back from a store
     return frame
+
+
+def check_plausible(answer: Answer, day: date) -> None:
+    """Make sure that every sample kept could be demand.
+
+    Raises:
+        ImplausibleDemandError: some lie outside of ``LEAST_MW`` … ``MOST_MW``.
+    """
+    for column, series in SERIES.items():
+        samples = read_samples(answer, series)
+        if samples is None:
+            continue
+        odd = samples[(samples < LEAST_MW) | (samples > MOST_MW)]
+        if len(odd):
+            when = _utc(odd)[0].tz_convert(MADRID.key)
+            raise ImplausibleDemandError(
+                f"{len(odd)} samples of {column} cannot be demand,"
+                f" such as {odd.iloc[0]:g} MW at {when:%H:%M}",
+                day,
+            )
 
 
 def day_hours(day: date) -> pd.DatetimeIndex:
@@ -163,6 +194,7 @@ def describe_frame(frame: pd.DataFrame, day: date) -> dict[str, Any]:
             "peak_mw": float(real.max()),
             "peak_at": real.idxmax().tz_convert(MADRID.key),  # type: ignore[union-attr]
             "mean_real_mw": float(real.mean()),
+            "last_hour": _utc(real)[-1].tz_convert(MADRID.key),
         }
     if len(forecast):
         described["mean_forecast_mw"] = float(forecast.mean())

@@ -135,6 +135,12 @@ class InfluxDBResource(ConfigurableResource):
         return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
     def _explain(self, error: ApiException) -> str:
+        if not error.status:  # the client's way to say that TLS failed
+            why = " ".join(str(error.reason).split())
+            return (
+                f"InfluxDB at {self.address} cannot be trusted ({why})."
+                " Check INFLUXDB_V2_URL and the server's certificate."
+            )
         said = getattr(error, "message", None) or error.reason or ""
         text = f"InfluxDB at {self.address} answered {error.status} '{' '.join(str(said).split())}'"
         if error.status in (401, 403):

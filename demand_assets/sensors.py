@@ -1,68 +1,193 @@
-"""What acts on the ledger without a click."""
+"""What acts on the ledger without a click: today is refreshed, ended days are closed, gaps heal.
 
-from datetime import UTC, datetime, timedelta
+What to ask for is decided by two functions of the ledger alone, :func:`plan_open_days` and
+:func:`plan_missing_days`; the sensors read the ledger and hand over the plan.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 
 from dagster import (
     AssetKey,
-    AssetRecordsFilter,
-    DagsterInstance,
-    DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
-    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
+    SensorResult,
     SkipReason,
     sensor,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PRIORITY_TAG,
+)
 
+from demand_assets.checks import judge_freshness
+from demand_assets.ledger import ATTEMPT_TAG, Ledger, State, end_of, read_ledger, stretches
 from demand_assets.redata import MADRID
 
-RUNNING = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+MOST_REQUESTS = 5
+"""Runs asked for in one tick; the rest waits for the next one, a minute later."""
+GRACE = timedelta(minutes=5)
+"""How long after the full hour the API has the hour's last sample."""
+LONGEST_PAUSE = timedelta(days=1)
+
+# The queue takes higher numbers first; a backfill's runs have none, which counts as 0.
+PRIORITY_TODAY, PRIORITY_OPEN, PRIORITY_MISSING = "10", "5", "1"
 
 
-def build_current_day_sensor(
-    job: UnresolvedAssetJobDefinition, points: AssetKey, interval: timedelta
-) -> SensorDefinition:
-    """A sensor that keeps today's partition fresh."""
+@dataclass
+class Plan:
+    """Runs to ask for, and why not more: sentences for the web page."""
+
+    requests: list[RunRequest] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
+    """Today when it is missing, an hour has closed or its refresh is due; past days left open."""
+    plan = Plan()
+    today = ledger.today
+    due = due_today(ledger, refresh)
+    if today in ledger.under_way:
+        plan.reasons.append(f"Today, {today}: {ledger.under_way[today][0]}.")
+    elif ledger.now >= due:
+        plan.requests.append(_request([today], PRIORITY_TODAY))
+    elif attempt := ledger.attempts.get(today):
+        plan.reasons.append(
+            f"Today, {today}, failed at {_clock(attempt.ended)} and is tried again at"
+            f" {_clock(due)}: {attempt.error}"
+        )
+    else:
+        plan.reasons.append(f"Today, {today}, is fresh; it is refreshed at {_clock(due)}.")
+
+    for day in reversed(ledger.days(State.OPEN)):
+        stored, settled = ledger.stored[day], ledger.settled_at(day)
+        if stored.at >= settled:
+            # The API keeps answering short: each pause is as long as the day has been over.
+            settled = stored.at + max(refresh, stored.at - end_of(day))
+        if ledger.now < settled:
+            short = f" with {stored.hours} of {stored.hours_expected} hours" if stored.short else ""
+            plan.reasons.append(
+                f"{day} is open{short}; it is asked for again at {settled:%F %R} UTC."
+            )
+        elif len(plan.requests) < MOST_REQUESTS:
+            plan.requests.append(_request([day], PRIORITY_OPEN))
+    return plan
+
+
+def due_today(ledger: Ledger, refresh: timedelta) -> datetime:
+    """When today is to be asked for next."""
+    if attempt := ledger.attempts.get(ledger.today):
+        return attempt.ended + refresh
+    stored = ledger.stored.get(ledger.today)
+    if stored is None:
+        return ledger.now
+    hour = stored.at.replace(minute=0, second=0, microsecond=0)
+    closes = hour + GRACE
+    if stored.at >= closes:
+        closes += timedelta(hours=1)
+    return min(stored.at + refresh, closes)
+
+
+def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> Plan:
+    """Gaps between the first stored day and yesterday, and days whose last attempt failed.
+
+    Days never asked for go as ranges. Of a range that failed, the days that it named go alone and
+    the stretches around them as ranges; a range that failed as a whole goes again, and one that
+    named nobody goes in halves. What failed alone, or as a whole, waits twice as long each time.
+    """
+    plan = Plan()
+    asked: list[tuple[list[date], int]] = []
+    missing = [d for d in ledger.days(State.MISSING) if ledger.now >= ledger.settled_at(d)]
+    asked += [(piece, 0) for piece in stretches(missing, days_per_run)]
+
+    failed_together: dict[str, list[date]] = defaultdict(list)
+    for day in ledger.days(State.FAILED):
+        failed_together[ledger.attempts[day].run_id].append(day)
+    for days in failed_together.values():
+        attempt = ledger.attempts[days[0]]
+        blamed = [day for day in days if day in attempt.blamed]
+        if blamed and len(blamed) < len(attempt.days):
+            innocent = [day for day in days if day not in attempt.blamed]
+            asked += [(piece, 0) for piece in stretches(innocent, days_per_run)]
+            asked += [([day], 0) for day in blamed]
+            continue
+        due = attempt.ended + min(LONGEST_PAUSE, refresh * 2**attempt.number)
+        if ledger.now < due:
+            named = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
+            plan.reasons.append(
+                f"{named} failed {attempt.number + 1} times running and waits until"
+                f" {due:%F %R} UTC: {attempt.error}"
+            )
+            continue
+        pieces = list(stretches(days, days_per_run))
+        if not blamed and len(days) > 1:
+            middle = (len(days) + 1) // 2
+            pieces = [
+                *stretches(days[:middle], days_per_run),
+                *stretches(days[middle:], days_per_run),
+            ]
+        asked += [(piece, attempt.number + 1) for piece in pieces]
+
+    plan.requests = [
+        _request(days, PRIORITY_MISSING, number) for days, number in asked[:MOST_REQUESTS]
+    ]
+    return plan
+
+
+def build_sensors(
+    job: UnresolvedAssetJobDefinition,
+    points: AssetKey,
+    refresh: timedelta,
+    settle: timedelta,
+    days_per_run: int,
+) -> list[SensorDefinition]:
+    """The sensors over the points' partitions, both running from the start."""
 
     @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
-    def current_day_sensor(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-        """Asks for today's partition when it is missing and then every few minutes, never while
-        a run for it is queued or running."""
-        now = datetime.now(UTC)
-        today = now.astimezone(MADRID).date().isoformat()
-        if run_id := _run_under_way(context.instance, today):
-            return SkipReason(f"Run {run_id[:8]} for today, {today}, is queued or running.")
-        newest = context.instance.fetch_materializations(
-            AssetRecordsFilter(asset_key=points, asset_partitions=[today]), limit=1
-        ).records
-        if newest:
-            due = datetime.fromtimestamp(newest[0].timestamp, UTC) + interval
-            if now < due:
-                return SkipReason(
-                    f"Today, {today}, is fresh; the next refresh is due at"
-                    f" {due.astimezone(MADRID):%H:%M} Madrid time."
-                )
-        return RunRequest(partition_key=today, tags={"dagster/priority": "10"})
-
-    return current_day_sensor
-
-
-def _run_under_way(instance: DagsterInstance, day: str) -> str | None:
-    for run in instance.get_runs(RunsFilter(statuses=RUNNING)):
-        first = run.tags.get(
-            "dagster/asset_partition_range_start", run.tags.get("dagster/partition")
+    def current_day_sensor(context: SensorEvaluationContext) -> SensorResult:
+        """Keeps today fresh and closes past days that were stored before they were over."""
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        plan = plan_open_days(ledger, refresh)
+        verdict = judge_freshness(ledger, points, due_today(ledger, refresh))
+        return SensorResult(
+            run_requests=plan.requests,
+            skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),
+            asset_events=[verdict],
         )
-        last = run.tags.get("dagster/asset_partition_range_end", first)
-        # Keys are ISO dates, so text order is date order.
-        if first and last and first <= day <= last:
-            return run.run_id
-    return None
+
+    @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+    def missing_days_sensor(context: SensorEvaluationContext) -> SensorResult:
+        """Fills gaps since the first stored day and tries failed days again, ever more rarely."""
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        plan = plan_missing_days(ledger, refresh, days_per_run)
+        nothing = "No past day is missing." if ledger.first_day else "Nothing has been stored yet."
+        return SensorResult(
+            run_requests=plan.requests,
+            skip_reason=None
+            if plan.requests
+            else SkipReason(" ".join(plan.reasons[:MOST_REQUESTS]) or nothing),
+        )
+
+    return [current_day_sensor, missing_days_sensor]
+
+
+def _request(days: list[date], priority: str, number: int = 0) -> RunRequest:
+    tags = {PRIORITY_TAG: priority, ATTEMPT_TAG: str(number)}
+    if len(days) == 1:
+        return RunRequest(partition_key=days[0].isoformat(), tags=tags)
+    return RunRequest(
+        tags={
+            **tags,
+            ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
+            ASSET_PARTITION_RANGE_END_TAG: days[-1].isoformat(),
+        }
+    )
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(MADRID):%H:%M} Madrid time"

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from demand_assets.hourly import (
     FORECAST,
     REAL,
+    ImplausibleDemandError,
     NoRealDemandError,
+    check_plausible,
     day_hours,
     day_of_hours,
     describe_answer,
@@ -332,6 +334,23 @@ def test_a_later_sample_ends_an_hour_whose_last_slot_is_unknown() -> None:
     assert local_hours(frame[REAL])[-1] == "14:00"
 
 
+def test_a_sample_without_neighbours_ends_its_hour_in_the_last_five_minutes_only() -> None:
+    answer = without(cut(synthetic_answer(FIVE_MINUTES), FIVE_MINUTES, "14:55"), FORECAST_DEMAND)
+    values = values_of(answer)
+    for last, hours in ((values[-2], 14), (values[-1], 15)):
+        values_of(answer)[:] = [v for v in values if v["datetime"][11:13] != "14"] + [last]
+        frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
+        assert len(frame) == hours
+
+
+def test_an_id_may_come_as_a_number() -> None:
+    answer = synthetic_answer(FIVE_MINUTES)
+    expected = frame_of(answer, FIVE_MINUTES)
+    for series in answer["included"]:
+        series["id"] = int(series["id"])
+    pd.testing.assert_frame_equal(frame_of(answer, FIVE_MINUTES), expected)
+
+
 @pytest.mark.parametrize("now", [noon(FIVE_MINUTES), LONG_AFTER], ids=["today", "past"])
 def test_a_missing_real_series_is_an_error(now: datetime) -> None:
     with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series of measured demand"):
@@ -565,6 +584,7 @@ def test_a_frame_is_described() -> None:
         "hours_expected": 24,
         "peak_mw": 200.0,
         "peak_at": datetime(2023, 2, 19, 1, tzinfo=MADRID),
+        "last_hour": datetime(2023, 2, 19, 1, tzinfo=MADRID),
         "mean_real_mw": 150.0,
         "mean_forecast_mw": 120.0,
         "forecast_bias_mw": 0.0,
@@ -580,3 +600,15 @@ def test_hours_of_zeros_have_no_percentage() -> None:
 def test_an_empty_frame_is_described() -> None:
     frame = pd.DataFrame({REAL: [], FORECAST: []}, index=day_hours(FIVE_MINUTES)[:0])
     assert describe_frame(frame, FIVE_MINUTES) == {"hours": 0, "hours_expected": 24}
+
+
+@pytest.mark.parametrize("series_id", [REAL_DEMAND, FORECAST_DEMAND])
+@pytest.mark.parametrize("wrong", [0, -5, 9_999, 60_001, 99_999])
+def test_demand_outside_of_what_spain_can_draw_is_an_error(series_id: str, wrong: float) -> None:
+    good = {"value": 25_000, "datetime": "2023-05-10T00:00:00.000+02:00"}
+    bad = {"value": wrong, "datetime": "2023-05-10T00:05:00.000+02:00"}
+    answer = {"included": [{"id": series_id, "attributes": {"values": [good, bad]}}]}
+    with pytest.raises(ImplausibleDemandError, match=f"2023-05-10: 1 samples.*{wrong} MW at 00:05"):
+        check_plausible(answer, date(2023, 5, 10))
+    bad["value"] = 10_000
+    check_plausible(answer, date(2023, 5, 10))

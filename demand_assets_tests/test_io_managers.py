@@ -1,16 +1,26 @@
 """What is stored comes back: files whole or not at all, a database that forgets nothing."""
 
 import errno
+import gzip
 import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 from dagster import (
+    AssetExecutionContext,
+    AssetIn,
     AssetKey,
+    AssetSpec,
+    BackfillPolicy,
     DagsterInstance,
+    DailyPartitionsDefinition,
     Definitions,
     asset,
     build_input_context,
@@ -18,6 +28,7 @@ from dagster import (
     materialize,
 )
 
+from demand_assets.assets import Store, build_assets
 from demand_assets.hourly import day_hours
 from demand_assets.io_managers import (
     EmbeddedStoreIOManager,
@@ -212,3 +223,208 @@ def test_an_answer_without_the_day_leaves_yesterdays_file(
     synthetic_api.faults[DAY] = Fault.NO_DATA
     assert not project.materialize(DAY).success
     assert all((project.folder / name).read_bytes() == was for name, was in files.items())
+
+
+# Ranges
+
+RANGE = ["2022-10-29", "2022-10-30", "2022-10-31"]  # 24, 25 and 24 hours
+FEW_DAYS = DailyPartitionsDefinition("2022-10-28", end_date="2022-11-02", timezone="Europe/Madrid")
+POINTS = build_assets(FEW_DAYS, Store("duckdb", ""), 92)[-1]
+METADATA = {k: POINTS.metadata_by_key[POINTS.key][k] for k in ("schema", "partition_expr")}
+"""How the project's own asset has the embedded store cut its days."""
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    return {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+
+
+def put(
+    manager: Any,
+    produce: Callable[[Sequence[str]], Any],
+    first: str,
+    last: str,
+    fails: bool = False,
+) -> None:
+    """Store what is made for the keys of a range, as one run of an asset does."""
+
+    @asset(
+        key=POINTS.key,
+        partitions_def=FEW_DAYS,
+        backfill_policy=BackfillPolicy.single_run(),
+        io_manager_key="io",
+        metadata=METADATA,
+    )
+    def kept(context: AssetExecutionContext) -> Any:
+        return produce(context.partition_keys)
+
+    resources, tags = {"io": manager}, range_tags(first, last)
+    run = materialize([kept], resources=resources, tags=tags, raise_on_error=not fails)
+    assert run.success != fails
+
+
+def take(manager: Any, first: str = "", last: str = "") -> Any:
+    """What a downstream asset gets of a range, or of all days."""
+    taken = []
+
+    @asset(
+        ins={"kept": AssetIn(POINTS.key)},
+        partitions_def=FEW_DAYS if first else None,
+        backfill_policy=BackfillPolicy.single_run() if first else None,
+    )
+    def reader(kept: Any) -> None:
+        taken.append(kept)
+
+    spec = AssetSpec(POINTS.key, partitions_def=FEW_DAYS, metadata=METADATA)
+    materialize(
+        [spec.with_io_manager_key("io"), reader],
+        selection=[reader],
+        resources={"io": manager},
+        tags=range_tags(first, last) if first else None,
+    )
+    return taken[0]
+
+
+def answers(keys: Sequence[str]) -> dict[str, Any]:
+    return {key: {"data": "Demanda señalada", "included": [key]} for key in keys}
+
+
+def frames(keys: Sequence[str]) -> pd.DataFrame:
+    return pd.concat([hours(key) for key in keys])
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other)
+    else:
+        assert one == other
+
+
+def files_of(base_dir: str) -> dict[str, bytes]:
+    folder = Path(base_dir, POINTS.key.to_user_string())
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+both_kinds = pytest.mark.parametrize(
+    ("kind", "produce"), [(JSONAnswerIOManager, answers), (ParquetFrameIOManager, frames)]
+)
+
+
+@both_kinds
+def test_a_day_alone_gives_the_same_bytes_as_in_a_range(
+    kind: Any, produce: Any, tmp_path: Path
+) -> None:
+    together, alone = f"{tmp_path}/together", f"{tmp_path}/alone"
+    put(kind(base_dir=together), produce, RANGE[0], RANGE[2])
+    for day in reversed(RANGE):
+        put(kind(base_dir=f"file://{alone}"), produce, day, day)
+    assert set(files_of(together)) == {f"{day}{kind.extension}" for day in RANGE}
+    assert files_of(together) == files_of(alone)
+    for base_dir in (together, f"file://{alone}"):
+        assert_same(take(kind(base_dir=base_dir), RANGE[0], RANGE[2]), produce(RANGE))
+        assert_same(take(kind(base_dir=base_dir), RANGE[1], RANGE[1]), produce(RANGE[1:2]))
+
+
+def test_a_packed_answer_holds_no_time_of_its_own(tmp_path: Path) -> None:
+    put(JSONAnswerIOManager(base_dir=str(tmp_path)), answers, DAY, DAY)
+    (packed,) = files_of(str(tmp_path)).values()
+    assert packed[4:8] == bytes(4)
+    assert "señalada" in gzip.decompress(packed).decode()
+
+
+def test_a_day_without_hours_amid_others_round_trips(tmp_path: Path) -> None:
+    manager = ParquetFrameIOManager(base_dir=str(tmp_path))
+    put(manager, lambda _: frames([RANGE[0], RANGE[2]]), RANGE[0], RANGE[2])
+    assert len(files_of(str(tmp_path))) == 3
+    assert_same(take(manager, RANGE[1], RANGE[1]), hours(RANGE[1])[:0])
+    assert_same(take(manager, RANGE[0], RANGE[2]), frames([RANGE[0], RANGE[2]]))
+
+
+@both_kinds
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_range_that_fails_midway_leaves_whole_files(
+    kind: Any, produce: Any, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = hours(DAY) + 1 if produce is frames else {DAY: "old"}
+    put(kind(base_dir=str(tmp_path)), lambda _: old, DAY, DAY)
+    before = files_of(str(tmp_path))
+    works, calls = getattr(os, step), []
+
+    def full_from_the_second_file_on(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        works(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, full_from_the_second_file_on)
+        put(kind(base_dir=str(tmp_path)), produce, RANGE[0], RANGE[2], fails=True)
+    after = files_of(str(tmp_path))
+    assert set(after) == {f"{day}{kind.extension}" for day in RANGE[:2]}  # nothing beside them
+    assert after | before == after
+    assert_same(take(kind(base_dir=str(tmp_path)), RANGE[0], RANGE[0]), produce(RANGE[:1]))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> EmbeddedStoreIOManager:
+    return EmbeddedStoreIOManager(database=str(tmp_path / "demand.duckdb"))
+
+
+def query(embedded: EmbeddedStoreIOManager, text: str) -> list[tuple[Any, ...]]:
+    """Ask the database. A file that this process still holds open to write cannot be opened so."""
+    with closing(duckdb.connect(embedded.database, read_only=True)) as connection:
+        return connection.sql(text).fetchall()
+
+
+def test_the_table_has_the_documented_columns(embedded: EmbeddedStoreIOManager) -> None:
+    put(embedded, frames, DAY, DAY)
+    columns = query(
+        embedded,
+        "select table_schema, table_name, column_name, data_type"
+        " from information_schema.columns order by ordinal_position",
+    )
+    assert columns == [
+        ("main", "influx_demand_points", "time", "TIMESTAMP WITH TIME ZONE"),
+        ("main", "influx_demand_points", "RealDemand", "DOUBLE"),
+        ("main", "influx_demand_points", "ForecastDemand", "DOUBLE"),
+    ]
+
+
+def test_ranges_and_all_days_come_back_however_often_they_are_stored(
+    embedded: EmbeddedStoreIOManager,
+) -> None:
+    every = FEW_DAYS.get_partition_keys()
+    put(embedded, frames, every[0], every[-1])
+    put(embedded, frames, RANGE[1], RANGE[2])
+    put(embedded, frames, DAY, DAY)
+    assert_same(take(embedded, DAY, DAY), hours(DAY))
+    assert_same(take(embedded, RANGE[0], RANGE[2]), frames(RANGE))
+    assert_same(take(embedded), frames(every))
+
+
+def test_a_new_indicator_is_a_new_column(embedded: EmbeddedStoreIOManager) -> None:
+    put(embedded, frames, RANGE[0], RANGE[0])
+    put(embedded, lambda _: hours(DAY).assign(Wind=1.5), DAY, DAY)
+    expected = pd.concat([hours(RANGE[0]), hours(DAY).assign(Wind=1.5)])
+    assert_same(take(embedded, RANGE[0], DAY), expected)
+
+
+def test_a_range_that_fails_stores_no_row_and_lets_go_of_the_database(
+    embedded: EmbeddedStoreIOManager,
+) -> None:
+    put(embedded, frames, RANGE[0], RANGE[0])
+    bad = hours(DAY).astype({"RealDemand": object})
+    bad.iloc[-1, 0] = "many"
+    put(embedded, lambda _: bad, DAY, DAY, fails=True)
+    assert query(embedded, f"select count(*) from main.{POINTS.key.to_user_string()}") == [(24,)]
+
+
+def test_a_load_that_fails_lets_go_of_the_database(embedded: EmbeddedStoreIOManager) -> None:
+    duckdb.connect(embedded.database).close()
+    # The error's traceback would keep an open connection alive.
+    with pytest.raises(duckdb.CatalogException) as held:
+        take(embedded, DAY, DAY)
+    assert query(embedded, "select 1") == [(1,)]
+    assert held

@@ -1,0 +1,270 @@
+"""The ledger: which days are in the store, told by Dagster's own records and nothing else.
+
+A day is *ingested* if its points were materialized after the day was over and settled. It is
+*open* if it is today, or was last materialized too early, or came with hours missing; *missing* if
+it never was materialized; *failed* if its last attempt failed; *in progress* while a run or a
+backfill has it.
+A handful of queries answers for any number of days.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any
+
+from dagster import (
+    AssetKey,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    Failure,
+    RunsFilter,
+)
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from demand_assets.assets import FAILED_DAYS
+from demand_assets.redata import MADRID, days_between
+
+ATTEMPT_TAG = "demand/attempt"
+"""On a run that a sensor asked for again: how many attempts for the same days came before it."""
+
+UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+MOST_IDS_IN_A_QUERY = 500
+
+
+class State(StrEnum):
+    INGESTED = "ingested"
+    OPEN = "open"
+    MISSING = "missing"
+    FAILED = "failed"
+    IN_PROGRESS = "in progress"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that ended without storing the days that it was for."""
+
+    run_id: str
+    ended: datetime
+    number: int
+    days: tuple[date, ...]
+    """All days that the run was for."""
+    blamed: frozenset[date]
+    """The days that made it fail, as far as it named them."""
+    error: str
+    """What a person reads about it, in one line."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The last materialization of a day's points."""
+
+    at: datetime
+    hours: int | None
+    hours_expected: int | None
+    last_hour: datetime | None
+    """Start of the newest hour with measured demand."""
+
+    @property
+    def short(self) -> bool:
+        """Whether measured hours are known to be missing."""
+        return (
+            self.hours is not None
+            and self.hours_expected is not None
+            and self.hours < self.hours_expected
+        )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was known of all days at one moment."""
+
+    now: datetime
+    settle: timedelta
+    stored: dict[date, Stored]
+    attempts: dict[date, Attempt]
+    """Days whose last attempt failed."""
+    under_way: dict[date, tuple[str, datetime]] = field(default_factory=dict)
+    """Days that a run or a backfill has: what has them, and since when."""
+
+    @property
+    def today(self) -> date:
+        return self.now.astimezone(MADRID).date()
+
+    @property
+    def first_day(self) -> date | None:
+        """The first day that was ever stored; what lies before is a person's to load."""
+        return min(self.stored, default=None)
+
+    def settled_at(self, day: date) -> datetime:
+        """When a day's numbers count as final."""
+        return end_of(day) + self.settle
+
+    def state(self, day: date) -> State:
+        if day in self.under_way:
+            return State.IN_PROGRESS
+        if day in self.attempts:
+            return State.FAILED
+        stored = self.stored.get(day)
+        if stored is None:
+            return State.MISSING
+        if stored.at < self.settled_at(day) or stored.short:
+            return State.OPEN
+        return State.INGESTED
+
+    def days(self, *states: State) -> list[date]:
+        """Past days from the first stored one to yesterday that are in one of the states."""
+        if self.first_day is None:
+            return []
+        past = days_between(self.first_day, self.today - timedelta(days=1))
+        return [day for day in past if self.state(day) in states]
+
+
+def end_of(day: date) -> datetime:
+    """Midnight at the end of a Madrid day."""
+    return datetime.combine(day + timedelta(days=1), time(), MADRID).astimezone(UTC)
+
+
+def read_ledger(
+    instance: DagsterInstance, points: AssetKey, now: datetime, settle: timedelta
+) -> Ledger:
+    """Ask the instance. ``points`` is the asset whose partitions are the days."""
+    return Ledger(
+        now=now,
+        settle=settle,
+        stored=_read_stored(instance, points),
+        attempts=_read_attempts(instance, points),
+        under_way=_read_under_way(instance, points),
+    )
+
+
+def stretches(days: Iterable[date], longest: int) -> Iterator[list[date]]:
+    """Contiguous days, in pieces of at most ``longest``."""
+    piece: list[date] = []
+    for day in sorted(days):
+        if piece and (day - piece[-1] > timedelta(days=1) or len(piece) == longest):
+            yield piece
+            piece = []
+        piece.append(day)
+    if piece:
+        yield piece
+
+
+def _read_stored(instance: DagsterInstance, points: AssetKey) -> dict[date, Stored]:
+    newest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        points, DagsterEventType.ASSET_MATERIALIZATION
+    )
+    ids = sorted(newest.values())
+    stored: dict[date, Stored] = {}
+    for start in range(0, len(ids), MOST_IDS_IN_A_QUERY):
+        some = ids[start : start + MOST_IDS_IN_A_QUERY]
+        records = instance.fetch_materializations(
+            AssetRecordsFilter(asset_key=points, storage_ids=some), limit=len(some)
+        ).records
+        for record in records:
+            told = record.asset_materialization
+            if told is None or told.partition is None:
+                continue
+            values: dict[str, Any] = {name: value.value for name, value in told.metadata.items()}
+            last_hour = values.get("last_hour")
+            stored[date.fromisoformat(told.partition)] = Stored(
+                at=datetime.fromtimestamp(record.timestamp, UTC),
+                hours=values.get("hours"),
+                hours_expected=values.get("hours_expected"),
+                last_hour=None if last_hour is None else datetime.fromtimestamp(last_hour, UTC),
+            )
+    return stored
+
+
+def _read_attempts(instance: DagsterInstance, points: AssetKey) -> dict[date, Attempt]:
+    storage = instance.event_log_storage
+    attempts_without_end = (
+        storage.get_latest_asset_partition_materialization_attempts_without_materializations
+    )
+    unfinished = attempts_without_end(points)
+    run_ids = sorted({run_id for run_id, _ in unfinished.values()})
+    if not run_ids:
+        return {}
+    ended = instance.get_run_records(
+        RunsFilter(run_ids=run_ids, statuses=[DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
+    )
+    attempts = {record.dagster_run.run_id: _read_attempt(instance, record) for record in ended}
+    return {
+        date.fromisoformat(key): attempts[run_id]
+        for key, (run_id, _) in unfinished.items()
+        if run_id in attempts
+    }
+
+
+def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
+    run = record.dagster_run
+    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
+    blamed: frozenset[date] = frozenset()
+    error = "the run ended without saying why"
+    for entry in failures:
+        data = entry.get_dagster_event().step_failure_data
+        if data.user_failure_data and FAILED_DAYS in data.user_failure_data.metadata:
+            named = data.user_failure_data.metadata[FAILED_DAYS].value
+            blamed = frozenset(date.fromisoformat(str(key)) for key in named)  # type: ignore[union-attr]
+        if data.error:
+            cause = data.error
+            while cause.cause:
+                cause = cause.cause
+            last_line = cause.message.strip().splitlines()[-1]
+            error = last_line.removeprefix(f"{Failure.__module__}.Failure: ")
+    return Attempt(
+        run_id=run.run_id,
+        ended=datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC),
+        number=int(run.tags.get(ATTEMPT_TAG, 0)),
+        days=tuple(_days_of(run)),
+        blamed=blamed,
+        error=error,
+    )
+
+
+def _read_under_way(
+    instance: DagsterInstance, points: AssetKey
+) -> dict[date, tuple[str, datetime]]:
+    under_way: dict[date, tuple[str, datetime]] = {}
+    active = BulkActionsFilter(
+        statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    )
+    for backfill in instance.get_backfills(filters=active):
+        data = backfill.asset_backfill_data
+        if data and points in data.target_subset.asset_keys:
+            since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
+            for key in data.target_subset.get_partitions_subset(points).get_partition_keys():
+                under_way[date.fromisoformat(key)] = (f"backfill {backfill.backfill_id}", since)
+    for record in instance.get_run_records(RunsFilter(statuses=UNDER_WAY)):
+        run = record.dagster_run
+        state = "queued" if run.status == DagsterRunStatus.QUEUED else "running"
+        for day in _days_of(run):
+            under_way[day] = (
+                f"run {run.run_id[:8]} is {state}",
+                record.create_timestamp.replace(tzinfo=UTC),
+            )
+    return under_way
+
+
+def _days_of(run: DagsterRun) -> list[date]:
+    alone = run.tags.get(PARTITION_NAME_TAG)
+    first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, alone)
+    last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG, alone)
+    if not first or not last:
+        return []
+    return days_between(date.fromisoformat(first), date.fromisoformat(last))

@@ -1,0 +1,136 @@
+"""Through midnights, clock changes, outages and weeks of downtime the ledger ends up true."""
+
+import itertools
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from dagster import AssetCheckSeverity
+
+from demand_assets.ledger import State
+from demand_assets.redata import MADRID
+from demand_assets_tests.clockwork import clockwork
+
+MINUTES = timedelta(minutes=1)
+
+
+def madrid(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=MADRID)
+
+
+def test_a_midnight_closes_the_day_and_opens_the_next(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T23:50")) as system:
+        system.run_until(madrid("2023-05-11T01:10"), 5 * MINUTES)
+        assert system.state("2023-05-10") == State.INGESTED
+        assert system.project.stored()["RealDemand"].notna().sum() == 24 + 1
+        assert system.fresh().passed
+        assert all(verdict.passed for _, verdict in system.verdicts[1:])
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2023-03-26", 23), ("2023-10-29", 25), ("2024-02-29", 24)]
+)
+def test_odd_days_are_refreshed_and_closed(tmp_path: Path, day: str, hours: int) -> None:
+    with clockwork(tmp_path, madrid(f"{day}T01:00")) as system:
+        system.run_until(madrid(f"{day}T04:00"), 30 * MINUTES)
+        assert system.fresh().passed
+        system.run_until(madrid(f"{day}T23:30"), 360 * MINUTES)
+        system.at(madrid(f"{day}T23:59") + 45 * MINUTES).tick()
+        assert system.state(day) == State.INGESTED
+        start = madrid(f"{day}T00:00")
+        stored = system.project.stored()["RealDemand"].loc[str(start) :].dropna()
+        assert len(stored) == hours
+
+
+def test_stopped_for_three_weeks_it_catches_up(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.tick()
+        system.at(madrid("2023-05-31T12:00"))
+        system.tick()
+        assert not system.verdicts[-1][1].passed
+        assert "Sensor just started" in str(system.fresh().description)
+        system.run_until(madrid("2023-05-31T12:05"), MINUTES)
+        assert system.fresh().passed
+        assert not system.ledger().days(State.OPEN, State.MISSING, State.FAILED)
+        assert len(system.project.stored().loc[:"2023-05-30T21:00Z"]) == 21 * 24
+
+
+def test_a_day_that_a_person_stored_too_early_is_closed(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T15:00")) as system:
+        assert system.project.materialize("2023-05-10").success
+        system.at(madrid("2023-05-17T15:00"))
+        assert system.state("2023-05-10") == State.OPEN
+        system.tick()
+        assert system.state("2023-05-10") == State.INGESTED
+
+
+def test_an_outage_warns_then_fails_names_its_cause_and_heals(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T10:06")) as system:
+        system.tick()
+        system.clock.shift(MINUTES)
+        system.api.faults["*"] = "refused"
+        system.run_until(madrid("2023-05-10T12:30"), 10 * MINUTES)
+        # The first tick came before there was anything to judge.
+        severities = [v.severity for _, v in system.verdicts[1:] if not v.passed]
+        assert severities[0] == AssetCheckSeverity.WARN
+        assert severities[-1] == AssetCheckSeverity.ERROR
+        assert "REData answered 400" in str(system.fresh().description)
+        del system.api.faults["*"]
+        system.run_until(madrid("2023-05-10T12:52"), 10 * MINUTES)
+        system.tick()
+        assert system.fresh().passed
+
+
+def test_a_poisoned_day_in_a_gap_is_left_alone_and_asked_ever_more_rarely(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-01T12:00")) as system:
+        system.api.faults["2023-05-08"] = "no-data"
+        assert system.project.materialize("2023-04-30").success
+        system.at(madrid("2023-05-21T12:00"))
+        system.run_until(madrid("2023-05-21T12:04"), MINUTES)
+        ledger = system.ledger()
+        assert ledger.days(State.FAILED) == [datetime(2023, 5, 8).date()]  # noqa: DTZ001
+        assert not ledger.days(State.MISSING, State.OPEN)
+        attempt = next(iter(ledger.attempts.values()))
+        assert "2023-05-08" in attempt.error
+        assert "no data" in attempt.error
+        system.run_until(madrid("2023-05-21T17:00"), 20 * MINUTES)
+        asked = [when for when, first, last, _ in system.runs if first == last == "2023-05-08"]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+        assert len(pauses) >= 3
+        assert pauses == sorted(pauses)
+        assert pauses[-1] > 2 * pauses[0]
+        del system.api.faults["2023-05-08"]
+        system.at(madrid("2023-05-23T12:00")).tick()
+        assert system.state("2023-05-08") == State.INGESTED
+
+
+def test_an_old_backfill_does_not_make_today_fresh(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.api.faults["2023-05-10"] = "refused"
+        system.tick("current_day_sensor")
+        assert system.project.materialize("2022-01-01", "2022-01-31").success
+        system.clock.shift(10 * MINUTES)
+        system.tick("current_day_sensor")
+        assert not system.fresh().passed
+
+
+def test_a_day_answered_short_is_asked_ever_more_rarely_until_it_is_whole(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.tick()
+        system.api.faults["2023-05-10"] = "short"
+        system.at(madrid("2023-05-11T00:31"))
+        system.run_until(madrid("2023-05-11T09:00"), 30 * MINUTES)
+        assert system.state("2023-05-10") == State.OPEN
+        asked = [when for when, first, _, _ in system.runs if first == "2023-05-10"][1:]
+        assert 3 <= len(asked) <= 6
+        del system.api.faults["2023-05-10"]
+        system.at(madrid("2023-05-12T00:31")).tick()
+        assert system.state("2023-05-10") == State.INGESTED
+
+
+@pytest.mark.parametrize("fault", ["zeros", "negative", "huge", "nan"])
+def test_values_that_cannot_be_demand_never_reach_the_database(tmp_path: Path, fault: str) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.api.faults["2023-05-08"] = fault
+        assert not system.project.materialize("2023-05-08").success
+        assert "demand.duckdb" not in system.project.files()
