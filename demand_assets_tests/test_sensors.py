@@ -93,7 +93,7 @@ def test_a_poisoned_day_in_a_gap_is_left_alone_and_asked_ever_more_rarely(tmp_pa
         attempt = next(iter(ledger.attempts.values()))
         assert "2023-05-08" in attempt.error
         assert "no data" in attempt.error
-        system.run_until(madrid("2023-05-21T17:00"), 20 * MINUTES)
+        system.run_until(madrid("2023-05-21T15:00"), 10 * MINUTES)
         asked = [when for when, first, last, _ in system.runs if first == last == "2023-05-08"]
         pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
         assert len(pauses) >= 3
