@@ -246,7 +246,7 @@ def _retry_after(error: ApiException) -> float | None:
     headers = error.headers or urllib3.HTTPHeaderDict()
     try:
         return urllib3.util.Retry().get_retry_after(urllib3.HTTPResponse(headers=headers))
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 
 

@@ -116,7 +116,8 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
             asked += [(piece, 0) for piece in stretches(innocent, days_per_run)]
             asked += [([day], 0) for day in blamed]
             continue
-        due = attempt.ended + min(LONGEST_PAUSE, refresh * 2**attempt.number)
+        # Without a bound to the power, a month of daily attempts would overflow the pause.
+        due = attempt.ended + min(LONGEST_PAUSE, refresh * 2 ** min(attempt.number, 20))
         if ledger.now < due:
             named = f"{days[0]}" if len(days) == 1 else f"{days[0]} to {days[-1]}"
             plan.reasons.append(
@@ -126,11 +127,7 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
             continue
         pieces = list(stretches(days, days_per_run))
         if not blamed and len(days) > 1:
-            middle = (len(days) + 1) // 2
-            pieces = [
-                *stretches(days[:middle], days_per_run),
-                *stretches(days[middle:], days_per_run),
-            ]
+            pieces = list(stretches(days, min(days_per_run, (len(days) + 1) // 2)))
         asked += [(piece, attempt.number + 1) for piece in pieces]
 
     plan.requests = [

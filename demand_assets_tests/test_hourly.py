@@ -37,6 +37,7 @@ from demand_assets.redata import (
 )
 from demand_assets.simulator import Simulator
 from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
+from demand_assets_tests.truth import HOURS_OF_DAY, PRINTED, as_printed
 
 HOUR = timedelta(hours=1)
 FINER_SINCE = datetime(2022, 5, 23, 19, tzinfo=UTC)
@@ -169,53 +170,14 @@ def test_synthetic_days_follow_the_rules(day: date) -> None:
 
 # Real days
 
-# What the notebook that this project replaces printed: UTC hour, real, forecast.
-PRINTED = {
-    date(2023, 2, 19): """
-        2023-02-18T23:00 23709.166667 23799.833333
-        2023-02-19T00:00 22150.000000 22076.333333
-        2023-02-19T01:00 20940.083333 20941.166667
-        2023-02-19T02:00 20202.000000 20349.500000
-        2023-02-19T03:00 19905.250000 19983.583333
-        2023-02-19T04:00 19929.250000 19959.666667
-        2023-02-19T05:00 20429.583333 20499.916667
-        2023-02-19T06:00 21052.833333 21164.750000
-        2023-02-19T07:00 21556.750000 21523.666667
-        2023-02-19T08:00 23180.333333 23220.166667""",
-    date(2023, 2, 10): """
-        2023-02-09T23:00 27342.166667 27348.333333
-        2023-02-10T00:00 25742.583333 25497.500000
-        2023-02-10T01:00 24570.666667 24416.250000
-        2023-02-10T02:00 24028.833333 23943.833333
-        2023-02-10T03:00 23989.583333 23924.583333
-        2023-02-10T04:00 24810.333333 24531.000000
-        2023-02-10T05:00 27752.000000 27487.250000
-        2023-02-10T06:00 32448.416667 32457.000000
-        2023-02-10T07:00 34902.833333 35021.166667
-        2023-02-10T08:00 35205.666667 35168.166667""",
-}
-
 
 @pytest.mark.parametrize("day", PRINTED, ids=str)
 def test_the_hours_are_those_that_the_notebook_printed(recordings: Path, day: date) -> None:
     frame = frame_of(recorded_answer(recordings, day), day)
-    rows = [
-        f"{hour:%Y-%m-%dT%H:%M} {real:.6f} {forecast:.6f}"
-        for hour, real, forecast in frame.itertuples(name=None)
-    ]
-    assert rows[:10] == PRINTED[day].split("\n        ")[1:]
+    assert as_printed(frame)[:10] == PRINTED[day]
 
 
-@pytest.mark.parametrize(
-    ("day", "hours"),
-    [
-        ("2022-01-01", 24),
-        ("2022-03-27", 23),
-        ("2022-05-23", 24),
-        ("2022-10-30", 25),
-        ("2023-03-26", 23),
-    ],
-)
+@pytest.mark.parametrize(("day", "hours"), HOURS_OF_DAY)
 def test_a_day_has_23_24_or_25_hours(answer_of: AnswerOf, day: str, hours: int) -> None:
     frame = frame_of(answer_of(date.fromisoformat(day)), date.fromisoformat(day))
     assert len(frame) == hours

@@ -1,14 +1,15 @@
 """Through midnights, clock changes, outages and weeks of downtime the ledger ends up true."""
 
 import itertools
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from dagster import AssetCheckSeverity
 
-from demand_assets.ledger import State
+from demand_assets.ledger import Attempt, Ledger, State, Stored
 from demand_assets.redata import MADRID
+from demand_assets.sensors import Plan, plan_missing_days
 from demand_assets_tests.clockwork import clockwork
 
 MINUTES = timedelta(minutes=1)
@@ -134,3 +135,54 @@ def test_values_that_cannot_be_demand_never_reach_the_database(tmp_path: Path, f
         system.api.faults["2023-05-08"] = fault
         assert not system.project.materialize("2023-05-08").success
         assert "demand.duckdb" not in system.project.files()
+
+
+def attempt(number: int, days: list[date], blamed: set[date]) -> Attempt:
+    """A run that has just failed."""
+    ended = madrid("2023-05-20T12:00")
+    return Attempt("a-run", ended, number, tuple(days), frozenset(blamed), "it broke")
+
+
+def spans(plan: Plan) -> list[tuple[str | None, str | None]]:
+    keys = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    return [
+        (r.partition_key, r.partition_key)
+        if r.partition_key
+        else (r.tags.get(keys[0]), r.tags.get(keys[1]))
+        for r in plan.requests
+    ]
+
+
+def planned(failed: Attempt, pause: timedelta) -> Plan:
+    """What is asked for some time after a failure in days that were otherwise all stored."""
+    stored = Stored(madrid("2023-05-31T12:00"), 24, 24, None)
+    ledger = Ledger(
+        now=failed.ended + pause,
+        settle=30 * MINUTES,
+        stored=dict.fromkeys([date(2023, 5, n) for n in range(1, 31)], stored),
+        attempts=dict.fromkeys(failed.days, failed),
+    )
+    return plan_missing_days(ledger, 10 * MINUTES, 92)
+
+
+def test_a_failure_that_names_no_day_is_taken_up_in_halves() -> None:
+    days = [date(2023, 5, n) for n in range(2, 7)]
+    assert spans(planned(attempt(0, days, set()), 9 * MINUTES)) == []
+    assert spans(planned(attempt(0, days, set()), 10 * MINUTES)) == [
+        ("2023-05-02", "2023-05-04"),
+        ("2023-05-05", "2023-05-06"),
+    ]
+
+
+def test_a_range_that_failed_as_a_whole_goes_again_as_a_whole() -> None:
+    days = [date(2023, 5, n) for n in range(2, 7)]
+    assert spans(planned(attempt(1, days, set(days)), 20 * MINUTES)) == [
+        ("2023-05-02", "2023-05-06")
+    ]
+
+
+@pytest.mark.parametrize("number", [8, 40, 4000])
+def test_a_day_is_tried_at_least_once_a_day_however_often_it_failed(number: int) -> None:
+    failed = attempt(number, [date(2023, 5, 3)], {date(2023, 5, 3)})
+    assert spans(planned(failed, 23 * 60 * MINUTES)) == []
+    assert spans(planned(failed, 24 * 60 * MINUTES)) == [("2023-05-03", "2023-05-03")]
