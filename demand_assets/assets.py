@@ -3,13 +3,14 @@
 Each takes one day or a contiguous range in one run, and describes every day by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import pandas as pd
 from dagster import (
+    AssetCheckResult,
     AssetExecutionContext,
     AssetsDefinition,
     BackfillPolicy,
@@ -17,26 +18,38 @@ from dagster import (
     Failure,
     FreshnessPolicy,
     MetadataValue,
+    Output,
     asset,
 )
 
+from demand_assets.checks import (
+    Freshness,
+    frame_check_specs,
+    judge_forecast,
+    judge_hours,
+    judge_plausibility,
+    record,
+)
 from demand_assets.hourly import (
     FORECAST,
     REAL,
+    ImplausibleDemandError,
     check_plausible,
     day_of_hours,
     describe_answer,
     describe_frame,
     hourly_frame,
+    missing_samples,
+    read_day,
 )
 from demand_assets.influxdb import FIELDS_METADATA
+from demand_assets.ledger import FAILED_DAYS
+from demand_assets.picture import day_markdown
 from demand_assets.redata import Answer, REDataError
 from demand_assets.resources import REDataResource
 
 GROUP = "electricity_demand"
 OWNERS = ["team:grid-data"]
-FAILED_DAYS = "failed_days"
-"""Key of a failure's metadata: the days that made the run fail, by partition key."""
 MOST_ERRORS_SHOWN = 10
 
 T = TypeVar("T")
@@ -53,10 +66,11 @@ class Store:
 
 
 def build_assets(
-    partitions: DailyPartitionsDefinition, store: Store, days_per_run: int
+    partitions: DailyPartitionsDefinition, store: Store, freshness: Freshness, days_per_run: int
 ) -> list[AssetsDefinition]:
     """The assets over the given days, for the given store."""
     backfill_policy = BackfillPolicy.multi_run(max_partitions_per_run=days_per_run)
+    frame_checks = frame_check_specs("hourly_demand_frame", partitions)
 
     @asset(
         partitions_def=partitions,
@@ -83,26 +97,42 @@ def build_assets(
         group_name=GROUP,
         owners=OWNERS,
         kinds={"pandas", "parquet"},
+        check_specs=frame_checks,
     )
     def hourly_demand_frame(
         context: AssetExecutionContext, raw_ree_json: dict[str, Answer]
-    ) -> pd.DataFrame:
+    ) -> Iterator[Output]:
         """Hourly means in MW by UTC start of the hour: `RealDemand` for hours that are over,
         `ForecastDemand` for the whole day."""
         now = datetime.now(UTC)
         outcomes: dict[date, pd.DataFrame | REDataError] = {}
+        stopped: dict[str, list[AssetCheckResult]] = {}
+        judged: dict[str, list[AssetCheckResult]] = {}
         for day in _days(context):
-            answer = raw_ree_json[day.isoformat()]
+            key = day.isoformat()
             try:
-                frame = hourly_frame(answer, day, now=now)
-                check_plausible(answer, day)
-                outcomes[day] = frame
+                samples = read_day(raw_ree_json[key], day)
+                frame = hourly_frame(samples, day, now=now)
+                check_plausible(samples, day)
             except REDataError as error:
                 outcomes[day] = error
-        frames = _all_or_fail(outcomes)
-        for key, frame in frames.items():
-            _describe(context, key, describe_frame(frame, date.fromisoformat(key)))
-        return pd.concat(frames.values())
+                if isinstance(error, ImplausibleDemandError):
+                    stopped[key] = [judge_plausibility(error)]
+                continue
+            outcomes[day] = frame
+            missing = missing_samples(samples, day, now=now)
+            judged[key] = [
+                judge_hours(frame, missing, day, now),
+                judge_plausibility(),
+                judge_forecast(frame, day),
+            ]
+            figures = describe_frame(frame, day)
+            _describe(context, key, {**figures, "samples_missing": len(missing)})
+        record(context.op_execution_context, context.asset_key, stopped)
+        yield Output(pd.concat(_all_or_fail(outcomes).values()))
+        record(context.op_execution_context, context.asset_key, judged)
+        for spec in frame_checks:
+            yield Output(None, output_name=spec.get_python_identifier())
 
     @asset(
         partitions_def=partitions,
@@ -114,7 +144,7 @@ def build_assets(
         pool="store",
         # Of all partitions together, for the badge; `today_is_fresh` judges today.
         freshness_policy=FreshnessPolicy.time_window(
-            fail_window=timedelta(hours=2), warn_window=timedelta(minutes=80)
+            fail_window=freshness.fail_after, warn_window=freshness.warn_after
         ),
         metadata={
             FIELDS_METADATA: [REAL, FORECAST],
@@ -128,9 +158,13 @@ def build_assets(
         """The hours as points of measurement `demand`, fields `RealDemand` and `ForecastDemand`,
         no tags. A green partition means: the store has acknowledged every point of that day."""
         days = day_of_hours(hourly_demand_frame)
-        for key in context.partition_keys:
-            figures = describe_frame(hourly_demand_frame[days == key], date.fromisoformat(key))
-            _describe(context, key, {"store": store.address, **figures})
+        for day in _days(context):
+            key = day.isoformat()
+            frame = hourly_demand_frame[days == key]
+            picture = {"picture": MetadataValue.md(day_markdown(frame, day))}
+            _describe(
+                context, key, {**picture, "store": store.address, **describe_frame(frame, day)}
+            )
         return hourly_demand_frame
 
     return [raw_ree_json, hourly_demand_frame, influx_demand_points]

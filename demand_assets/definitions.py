@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from dagster import (
     BetaWarning,
     Definitions,
     EnvVar,
+    PreviewWarning,
     define_asset_job,
     in_process_executor,
 )
@@ -21,7 +22,7 @@ from dotenv import load_dotenv
 from upath import UPath
 
 from demand_assets.assets import Store, build_assets
-from demand_assets.checks import build_checks
+from demand_assets.checks import Freshness, build_checks
 from demand_assets.influxdb import InfluxDBIOManager, InfluxDBResource
 from demand_assets.io_managers import (
     EmbeddedStoreIOManager,
@@ -56,6 +57,7 @@ class Settings:
     data_dir: str = str(PROJECT / "data")
     refresh: timedelta = timedelta(minutes=10)
     settle: timedelta = timedelta(minutes=30)
+    freshness: Freshness = field(default_factory=Freshness)
     influxdb_url: str | None = None
     influxdb_org: str = ""
     influxdb_bucket: str = "capstone7"
@@ -83,6 +85,15 @@ class Settings:
                     f"INFLUXDB_V2_URL is set, but {' and '.join(missing)} is not."
                     " Set it, or unset INFLUXDB_V2_URL to use the embedded store."
                 )
+        freshness = Freshness(
+            warn_after=read("DEMAND_FRESH_WARN_MINUTES", Freshness.warn_after, _minutes),
+            fail_after=read("DEMAND_FRESH_FAIL_MINUTES", Freshness.fail_after, _minutes),
+        )
+        if freshness.fail_after < freshness.warn_after:
+            raise SettingError(
+                "DEMAND_FRESH_FAIL_MINUTES is less than DEMAND_FRESH_WARN_MINUTES: today would"
+                " fail before it warns."
+            )
         data_dir = read("DEMAND_DATA_DIR", cls.data_dir, str)
         data_path = UPath(data_dir)
         if isinstance(data_path, os.PathLike):
@@ -100,12 +111,9 @@ class Settings:
             redata_retry_seconds=read("REDATA_RETRY_SECONDS", cls.redata_retry_seconds, _positive),
             start_date=read("DEMAND_START_DATE", cls.start_date, date.fromisoformat),
             data_dir=data_dir,
-            refresh=read(
-                "DEMAND_REFRESH_MINUTES", cls.refresh, lambda t: timedelta(minutes=_positive(t))
-            ),
-            settle=read(
-                "DEMAND_SETTLE_MINUTES", cls.settle, lambda t: timedelta(minutes=_positive(t))
-            ),
+            refresh=read("DEMAND_REFRESH_MINUTES", cls.refresh, _minutes),
+            settle=read("DEMAND_SETTLE_MINUTES", cls.settle, _minutes),
+            freshness=freshness,
             influxdb_url=url,
             influxdb_org=read("INFLUXDB_V2_ORG", "", str),
             influxdb_bucket=read("INFLUXDB_V2_BUCKET", cls.influxdb_bucket, str),
@@ -133,18 +141,26 @@ def build_definitions(settings: Settings) -> Definitions:
         demand_store = EmbeddedStoreIOManager(database=database)
         store = Store("duckdb", f"DuckDB {database}")
 
-    assets = build_assets(daily_partitions(settings.start_date), store, DAYS_PER_RUN)
-    points = assets[-1].key
+    partitions = daily_partitions(settings.start_date)
+    assets = build_assets(partitions, store, settings.freshness, DAYS_PER_RUN)
+    _, frame, points = (asset.key for asset in assets)
     demand_job = define_asset_job(
         "demand_job",
-        selection=AssetSelection.assets(*assets).without_checks(),
+        selection=AssetSelection.assets(*assets),
         description="Fetch, average and store the demand of a day or of a range of days.",
     )
     return Definitions(
         assets=assets,
         jobs=[demand_job],
-        asset_checks=build_checks(points, settings.settle),
-        sensors=build_sensors(demand_job, points, settings.refresh, settings.settle, DAYS_PER_RUN),
+        asset_checks=build_checks(partitions, frame, points, settings.freshness, settings.settle),
+        sensors=build_sensors(
+            demand_job,
+            points,
+            settings.freshness,
+            settings.refresh,
+            settings.settle,
+            DAYS_PER_RUN,
+        ),
         resources={
             "redata": REDataResource(
                 base_url=settings.redata_base_url,
@@ -179,7 +195,13 @@ def _positive(text: str) -> float:
     return number
 
 
-# BackfillPolicy is called beta by Dagster; its users need not be told at every start.
+def _minutes(text: str) -> timedelta:
+    return timedelta(minutes=_positive(text))
+
+
+# BackfillPolicy is called beta by Dagster, a check's partitions a preview; its users need not be
+# told at every start.
 warnings.simplefilter("ignore", BetaWarning)
+warnings.simplefilter("ignore", PreviewWarning)
 load_dotenv(PROJECT / ".env")
 defs = build_definitions(Settings.from_environment(os.environ))

@@ -4,10 +4,12 @@ Pure pandas. A frame has a UTC ``DatetimeIndex`` named ``time`` (start of the ho
 columns ``RealDemand`` and ``ForecastDemand``, both in MW.
 """
 
+import itertools
 import math
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from demand_assets.redata import (
@@ -25,7 +27,12 @@ FORECAST = "ForecastDemand"
 SERIES = {REAL: REAL_DEMAND, FORECAST: FORECAST_DEMAND}
 """Column of the frame → id of the API's series. A new indicator is one more entry."""
 
+Samples = dict[str, pd.Series | None]
+"""A day's samples by column, in MW over UTC time; None where the API left the series out. A null
+is a NaN: its slot exists, its value does not."""
 
+FINEST_SPACING = 5
+"""Minutes between samples since 2022-05-23; before, there were 10."""
 LEAST_MW, MOST_MW = 10_000, 60_000
 """Peninsular Spain has drawn between 15,000 and 45,450 MW since 2007; what lies far outside is no
 demand but a broken meter or a placeholder."""
@@ -43,7 +50,17 @@ class NoRealDemandError(REDataError):
     advice = "Nothing of it went to the database; materialize the day again later."
 
 
-def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
+def read_day(answer: Answer, day: date) -> Samples:
+    """The samples of the series kept.
+
+    Raises:
+        MalformedAnswerError: the answer has another shape, or a sample no number or no time.
+    """
+    check_shape(answer, day)
+    return {column: read_samples(answer, series) for column, series in SERIES.items()}
+
+
+def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
     """The hourly means of one day.
 
     ``RealDemand`` is kept for hours that are over: those with a sample in their last slot, or
@@ -51,18 +68,14 @@ def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
     neither is known are left out.
 
     Args:
-        answer: what the API said of the day.
+        samples: what the API said of the day.
         day: the Madrid day, of 23, 24 or 25 hours.
         now: the present, aware; a day that is past must have measured demand.
 
     Raises:
-        MalformedAnswerError: the answer has another shape, or a sample no number or no time.
         NoRealDemandError: no measured series, or none of its hours known on a day that is past.
     """
-    check_shape(answer, day)
-    samples = {column: read_samples(answer, series) for column, series in SERIES.items()}
-    real = samples[REAL]
-    if real is None:
+    if samples[REAL] is None:
         raise NoRealDemandError("the answer has no series of measured demand", day)
     frame = pd.DataFrame(
         {
@@ -71,7 +84,7 @@ def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
         },
         index=day_hours(day),
     )
-    frame.loc[frame.index >= _end_of_measured_hours(real, samples[FORECAST]), REAL] = math.nan
+    frame.loc[frame.index >= _end_of_measured_hours(samples), REAL] = math.nan
     if frame[REAL].isna().all() and day < now.astimezone(MADRID).date():
         raise NoRealDemandError("the day is past, and none of its hours has measured demand", day)
     frame = frame.dropna(how="all")
@@ -79,17 +92,16 @@ def hourly_frame(answer: Answer, day: date, *, now: datetime) -> pd.DataFrame:
     return frame
 
 
-def check_plausible(answer: Answer, day: date) -> None:
+def check_plausible(samples: Samples, day: date) -> None:
     """Make sure that every sample kept could be demand.
 
     Raises:
         ImplausibleDemandError: some lie outside of ``LEAST_MW`` … ``MOST_MW``.
     """
-    for column, series in SERIES.items():
-        samples = read_samples(answer, series)
-        if samples is None:
+    for column, values in samples.items():
+        if values is None:
             continue
-        odd = samples[(samples < LEAST_MW) | (samples > MOST_MW)]
+        odd = values[(values < LEAST_MW) | (values > MOST_MW)]
         if len(odd):
             when = _utc(odd)[0].tz_convert(MADRID.key)
             raise ImplausibleDemandError(
@@ -97,6 +109,27 @@ def check_plausible(answer: Answer, day: date) -> None:
                 f" such as {odd.iloc[0]:g} MW at {when:%H:%M}",
                 day,
             )
+
+
+def missing_samples(samples: Samples, day: date, *, now: datetime) -> pd.DatetimeIndex:
+    """When measured demand is unknown in hours that are over: the UTC instants of the samples.
+
+    An hour has as many slots as its finest spacing says. On a day that is past all hours are over;
+    today those up to the newest one measured.
+    """
+    hours = day_hours(day)
+    if day >= now.astimezone(MADRID).date():
+        hours = hours[hours < _end_of_measured_hours(samples)]
+    real = samples[REAL]
+    known = set() if real is None else set(_minutes(real.dropna()))
+    spacing = _spacing(samples)
+    missing = [
+        minute
+        for hour in _minutes(hours)
+        for minute in range(hour, hour + 60, spacing.get(hour, FINEST_SPACING))
+        if minute not in known
+    ]
+    return pd.DatetimeIndex(np.array(missing, dtype="datetime64[m]"), tz="UTC").as_unit("ns")
 
 
 def day_hours(day: date) -> pd.DatetimeIndex:
@@ -146,19 +179,38 @@ def _hourly_means(samples: pd.Series) -> pd.Series:
     return known.groupby(_utc(known).floor("h")).mean()
 
 
-def _end_of_measured_hours(real: pd.Series, forecast: pd.Series | None) -> pd.Timestamp:
+def _spacing(samples: Samples) -> dict[int, int]:
+    """Minutes from one slot to the next, by the start of the hour in minutes since 1970.
+
+    The forecast has every slot of the day, so it tells those of an hour still running or of one
+    in which measured samples are missing.
+    """
+    slots = {
+        minute for values in samples.values() if values is not None for minute in _minutes(values)
+    }
+    spacing: dict[int, int] = {}
+    for slot, following in itertools.pairwise(sorted(slots)):
+        hour = slot - slot % 60
+        if following < hour + 60:
+            nearest = min(following - slot, spacing.get(hour, 60))
+            spacing[hour] = max(nearest, FINEST_SPACING)
+    return spacing
+
+
+def _end_of_measured_hours(samples: Samples) -> pd.Timestamp:
     """The end of the last hour that is over, told by the last measured sample."""
-    known = _utc(real.dropna())
-    if known.empty:
-        return pd.Timestamp.min.tz_localize("UTC")
-    last = known[-1]
-    hour = last.floor("h")
-    next_hour = hour + pd.Timedelta(hours=1)
-    # The forecast has every slot of the day, so it tells the slots of an hour still running.
-    slots = _utc(real) if forecast is None else _utc(real).union(_utc(forecast))
-    spacing = slots[(slots >= hour) & (slots < next_hour)].to_series().diff().min()
-    last_slot = next_hour - (pd.Timedelta(minutes=5) if pd.isna(spacing) else spacing)
-    return next_hour if last >= last_slot else hour
+    real = samples[REAL]
+    known = [] if real is None else _minutes(real.dropna())
+    last = known[-1] if known else 0
+    hour = last - last % 60
+    over = last >= hour + 60 - _spacing(samples).get(hour, FINEST_SPACING)
+    return pd.Timestamp(hour + 60 * over, unit="m", tz="UTC")
+
+
+def _minutes(instants: pd.Series | pd.DatetimeIndex) -> list[int]:
+    """Instants, or those of a series, as minutes since 1970."""
+    index = instants if isinstance(instants, pd.DatetimeIndex) else _utc(instants)
+    return index.to_numpy("datetime64[m]").astype("int64").tolist()
 
 
 def describe_answer(answer: Answer) -> dict[str, Any]:

@@ -31,9 +31,10 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from demand_assets.assets import FAILED_DAYS
 from demand_assets.redata import MADRID, days_between
 
+FAILED_DAYS = "failed_days"
+"""Key of a failure's metadata: the days that made a run fail, by partition key."""
 ATTEMPT_TAG = "demand/attempt"
 """On a run that a sensor asked for again: how many attempts for the same days came before it."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetKey,
     DefaultSensorStatus,
     RunRequest,
@@ -25,7 +26,7 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
 )
 
-from demand_assets.checks import judge_freshness
+from demand_assets.checks import TODAY_IS_FRESH, Freshness, judge_freshness
 from demand_assets.ledger import ATTEMPT_TAG, Ledger, State, end_of, read_ledger, stretches
 from demand_assets.redata import MADRID
 
@@ -139,6 +140,7 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
 def build_sensors(
     job: UnresolvedAssetJobDefinition,
     points: AssetKey,
+    freshness: Freshness,
     refresh: timedelta,
     settle: timedelta,
     days_per_run: int,
@@ -150,11 +152,20 @@ def build_sensors(
         """Keeps today fresh and closes past days that were stored before they were over."""
         ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
         plan = plan_open_days(ledger, refresh)
-        verdict = judge_freshness(ledger, points, due_today(ledger, refresh))
+        verdict = judge_freshness(ledger, due_today(ledger, refresh), freshness)
         return SensorResult(
             run_requests=plan.requests,
             skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),
-            asset_events=[verdict],
+            asset_events=[
+                AssetCheckEvaluation(
+                    asset_key=points,
+                    check_name=TODAY_IS_FRESH,
+                    passed=verdict.passed,
+                    severity=verdict.severity,
+                    metadata=verdict.metadata,
+                    description=verdict.description,
+                )
+            ],
         )
 
     @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)

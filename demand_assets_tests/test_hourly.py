@@ -26,6 +26,8 @@ from demand_assets.hourly import (
     describe_answer,
     describe_frame,
     hourly_frame,
+    missing_samples,
+    read_day,
 )
 from demand_assets.redata import (
     FORECAST_DEMAND,
@@ -65,7 +67,7 @@ def answer_of(request: pytest.FixtureRequest) -> AnswerOf:
 
 
 def frame_of(answer: Answer, day: date, now: datetime = LONG_AFTER) -> pd.DataFrame:
-    return hourly_frame(answer, day, now=now)
+    return hourly_frame(read_day(answer, day), day, now=now)
 
 
 def values_of(answer: Answer, series_id: str = REAL_DEMAND) -> list[Any]:
@@ -571,6 +573,45 @@ def test_demand_outside_of_what_spain_can_draw_is_an_error(series_id: str, wrong
     bad = {"value": wrong, "datetime": "2023-05-10T00:05:00.000+02:00"}
     answer = {"included": [{"id": series_id, "attributes": {"values": [good, bad]}}]}
     with pytest.raises(ImplausibleDemandError, match=f"2023-05-10: 1 samples.*{wrong} MW at 00:05"):
-        check_plausible(answer, date(2023, 5, 10))
+        check_plausible(read_day(answer, date(2023, 5, 10)), date(2023, 5, 10))
     bad["value"] = 10_000
-    check_plausible(answer, date(2023, 5, 10))
+    check_plausible(read_day(answer, date(2023, 5, 10)), date(2023, 5, 10))
+
+
+def missing_of(answer: Answer, day: date, now: datetime = LONG_AFTER) -> list[str]:
+    """When samples are missing, on Madrid's clock."""
+    missing = missing_samples(read_day(answer, day), day, now=now)
+    return [f"{at:%H:%M}" for at in missing.tz_convert(MADRID.key)]
+
+
+@pytest.mark.parametrize("day", [TEN_MINUTES, FIVE_MINUTES, *ODD_DAYS], ids=str)
+def test_a_whole_day_misses_no_sample(answer_of: AnswerOf, day: date) -> None:
+    assert missing_of(answer_of(day), day) == []
+
+
+@pytest.mark.parametrize(("day", "step"), [(TEN_MINUTES, 10), (FIVE_MINUTES, 5)])
+def test_samples_that_are_missing_are_found_where_they_are(
+    answer_of: AnswerOf, day: date, step: int
+) -> None:
+    answer = answer_of(day)
+    values = values_of(answer)
+    per_hour = 60 // step
+    values[0]["value"] = None
+    del values[5 * per_hour : 6 * per_hour]
+    assert missing_of(answer, day) == ["00:00", *(f"05:{m:02}" for m in range(0, 60, step))]
+
+
+def test_today_misses_only_samples_of_hours_that_are_over() -> None:
+    now = datetime.combine(FIVE_MINUTES, time(14, 11), MADRID)
+    answer = synthetic_answer(FIVE_MINUTES, clock=now)
+    assert missing_of(answer, FIVE_MINUTES, now) == []
+    del values_of(answer)[3]
+    assert missing_of(answer, FIVE_MINUTES, now) == ["00:15"]
+    assert len(missing_of(answer, FIVE_MINUTES, LONG_AFTER)) > 10 * 11
+
+
+def test_a_day_without_measured_samples_misses_all() -> None:
+    answer = without(synthetic_answer(FIVE_MINUTES), REAL_DEMAND)
+    assert len(missing_of(answer, FIVE_MINUTES)) == 288
+    answer = without(answer, FORECAST_DEMAND)
+    assert len(missing_of(answer, FIVE_MINUTES)) == 288

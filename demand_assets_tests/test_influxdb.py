@@ -24,7 +24,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
 from demand_assets.definitions import Settings
-from demand_assets.hourly import FORECAST, REAL, day_hours, hourly_frame
+from demand_assets.hourly import FORECAST, REAL, day_hours, hourly_frame, read_day
 from demand_assets.influxdb import (
     FIELDS_METADATA,
     InfluxDBAccessError,
@@ -72,7 +72,7 @@ def a_day() -> pd.DataFrame:
     if not RECORDINGS.is_dir():
         return hours(DAY)
     day = date.fromisoformat(DAY)
-    return hourly_frame(recorded_answer(RECORDINGS, day), day, now=LONG_AFTER)
+    return hourly_frame(read_day(recorded_answer(RECORDINGS, day), day), day, now=LONG_AFTER)
 
 
 def over(url: str, **changes: Any) -> InfluxDBIOManager:

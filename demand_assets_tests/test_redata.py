@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from demand_assets import redata
 from demand_assets.assets import Store, build_assets
+from demand_assets.checks import Freshness
 from demand_assets.io_managers import JSONAnswerIOManager
 from demand_assets.partitions import daily_partitions
 from demand_assets.redata import (
@@ -218,7 +219,7 @@ def test_a_failure_that_looks_like_an_answer_is_never_stored(
 ) -> None:
     synthetic_api.faults["*"] = fault
     result = materialize(
-        build_assets(daily_partitions(date(2022, 1, 1)), Store("duckdb", ""), 92)[:1],
+        build_assets(daily_partitions(date(2022, 1, 1)), Store("duckdb", ""), Freshness(), 92)[:1],
         partition_key=str(DAY),
         resources={
             "redata": REDataResource(base_url=synthetic_api.url, retry_seconds=0.2),

@@ -1,0 +1,204 @@
+"""Each day's data are judged: whole, plausible, forecast, and stored as they were written."""
+
+import math
+from contextlib import closing
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    AssetKey,
+    DagsterInstance,
+)
+
+from demand_assets.checks import judge_forecast, judge_hours, judge_store
+from demand_assets.hourly import FORECAST, REAL, day_hours
+from demand_assets.redata import MADRID
+from demand_assets.simulator import Simulator
+from demand_assets_tests.project import Project
+
+FRAME, POINTS = AssetKey("hourly_demand_frame"), AssetKey("influx_demand_points")
+DAY = date(2023, 5, 10)
+DATA_CHECKS = {
+    "hours_are_complete": FRAME,
+    "demand_is_plausible": FRAME,
+    "forecast_is_present": FRAME,
+    "store_matches_frame": POINTS,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, synthetic_api: Simulator, instance: DagsterInstance) -> Project:
+    return Project(tmp_path / "data", synthetic_api.url, instance)
+
+
+def verdict(project: Project, name: str, key: str = "2023-05-10") -> AssetCheckEvaluation | None:
+    """The last verdict that the instance has of a day."""
+    records = project.instance.event_log_storage.get_asset_check_execution_history(
+        AssetCheckKey(DATA_CHECKS[name], name), limit=200
+    )
+    for record in records:
+        if isinstance(record.evaluation, AssetCheckEvaluation) and record.partition == key:
+            return record.evaluation
+    return None
+
+
+def colour(project: Project, name: str, key: str = "2023-05-10") -> str:
+    """What the web page shows of a check for a day."""
+    found = verdict(project, name, key)
+    if found is None:
+        return "none"
+    return "green" if found.passed else str(found.severity.value)
+
+
+def page(project: Project, name: str) -> dict[str, set[str]]:
+    """Status → days, as the web page's bar over the partitions has it."""
+    key = AssetCheckKey(DATA_CHECKS[name], name)
+    partitions = project.definitions.resolve_asset_graph().get(FRAME).partitions_def
+    storage = project.instance.event_log_storage
+    state = storage.get_asset_check_state([(key, partitions)])[key]
+    return {
+        status.value: set(subset.subset_value.get_partition_keys())
+        for status, subset in state.subsets.items()
+        if not subset.is_empty
+    }
+
+
+def test_a_sound_day_passes_every_check(project: Project) -> None:
+    assert project.materialize("2023-05-10").success
+    assert {name: colour(project, name) for name in DATA_CHECKS} == dict.fromkeys(
+        DATA_CHECKS, "green"
+    )
+    for name in DATA_CHECKS:
+        assert page(project, name) == {"SUCCEEDED": {"2023-05-10"}}
+    found = verdict(project, "store_matches_frame")
+    assert found is not None
+    assert found.metadata["values_found"].value == 48
+
+
+def test_each_day_of_a_range_has_its_own_verdict(
+    project: Project, synthetic_api: Simulator
+) -> None:
+    synthetic_api.faults["2023-05-10"] = "short"
+    assert project.materialize("2023-05-09", "2023-05-11").success
+    colours = [colour(project, "hours_are_complete", f"2023-05-{d:02}") for d in (9, 10, 11)]
+    assert colours == ["green", "ERROR", "green"]
+    assert page(project, "hours_are_complete") == {
+        "SUCCEEDED": {"2023-05-09", "2023-05-11"},
+        "FAILED": {"2023-05-10"},
+    }
+
+
+def test_a_long_range_records_the_verdicts_that_say_something(
+    project: Project, synthetic_api: Simulator
+) -> None:
+    synthetic_api.faults["2023-05-10"] = "short"
+    assert project.materialize("2023-05-01", "2023-05-31").success
+    assert colour(project, "hours_are_complete") == "ERROR"
+    assert colour(project, "hours_are_complete", "2023-05-11") == "none"
+    del synthetic_api.faults["2023-05-10"]
+    assert project.materialize("2023-05-01", "2023-05-31").success
+    assert "FAILED" not in page(project, "hours_are_complete")
+
+
+@pytest.mark.parametrize("fault", ["zeros", "negative", "huge"])
+def test_what_cannot_be_demand_is_red_and_stops_the_day(
+    project: Project, synthetic_api: Simulator, fault: str
+) -> None:
+    synthetic_api.faults["2023-05-10"] = fault
+    assert not project.materialize("2023-05-09", "2023-05-11").success
+    assert colour(project, "demand_is_plausible") == "ERROR"
+    assert colour(project, "demand_is_plausible", "2023-05-09") == "none"
+    assert "demand.duckdb" not in project.files()
+    found = verdict(project, "demand_is_plausible")
+    assert found is not None
+    assert "cannot be demand" in str(found.description)
+
+
+def hours(day: date = DAY) -> pd.DataFrame:
+    return pd.DataFrame({REAL: 25_000.0, FORECAST: 25_100.0}, index=day_hours(day))
+
+
+def at(*clocks: str) -> pd.DatetimeIndex:
+    """Instants of the day, by Madrid's clock."""
+    return pd.to_datetime([f"{DAY}T{clock}+02:00" for clock in clocks], utc=True)
+
+
+NEXT_DAY = datetime(2023, 5, 11, 12, tzinfo=MADRID)
+
+
+def test_missing_samples_are_counted_and_placed_on_madrids_clock() -> None:
+    found = judge_hours(hours(), at("02:05", "02:10", "02:15", "13:40"), DAY, NEXT_DAY)
+    assert not found.passed
+    assert found.severity == AssetCheckSeverity.WARN
+    assert found.description == "24 of 24 hours. 4 samples are missing: 02:05-02:15 (3), 13:40."
+
+
+def test_a_missing_hour_is_red_once_the_retries_did_not_bring_it() -> None:
+    frame = hours()
+    frame.iloc[7, 0] = math.nan
+    missing = at(*(f"07:{m:02}" for m in range(0, 60, 5)))
+    soon, late = (
+        judge_hours(frame, missing, DAY, NEXT_DAY + n * timedelta(days=1)) for n in (0, 1)
+    )
+    assert (soon.severity, late.severity) == (AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR)
+    assert not soon.passed
+    assert soon.description == "23 of 24 hours. 12 samples are missing: 07:00-07:55 (12)."
+
+
+def test_today_is_not_blamed_for_hours_to_come() -> None:
+    frame = hours()
+    frame.iloc[14:, 0] = math.nan
+    found = judge_hours(frame, at(), DAY, datetime(2023, 5, 10, 14, 10, tzinfo=MADRID))
+    assert found.passed
+    assert found.description == "14 of 24 hours so far."
+
+
+def test_a_forecast_that_is_missing_is_yellow() -> None:
+    frame = hours()
+    frame.iloc[20:, 1] = math.nan
+    found = judge_forecast(frame, DAY)
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
+    assert found.description == "20 of 24 hours have a forecast."
+
+
+def test_a_store_that_lost_a_day_is_found_out_when_the_check_runs_again(project: Project) -> None:
+    assert project.materialize("2023-05-10").success
+    with closing(duckdb.connect(str(project.folder / "demand.duckdb"))) as base:
+        base.execute("delete from influx_demand_points where time > '2023-05-10 20:30Z'")
+    job = project.definitions.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection=set(),
+        asset_check_selection={AssetCheckKey(POINTS, "store_matches_frame")},
+    )
+    assert job.execute_in_process(partition_key="2023-05-10", instance=project.instance).success
+    found = verdict(project, "store_matches_frame")
+    assert found is not None
+    assert found.description == (
+        "46 of 48 values are stored as written; 2 missing,"
+        " such as ForecastDemand of 2023-05-10 21:00 UTC."
+    )
+    assert page(project, "store_matches_frame") == {"FAILED": {"2023-05-10"}}
+
+
+def test_a_store_that_lost_or_changed_values_is_red() -> None:
+    frame = hours()
+    lost, changed, more = hours(), hours(), hours()
+    lost.iloc[3, 1] = math.nan
+    changed.iloc[5, 0] = 25_000.001
+    frame.iloc[9, 0] = math.nan
+    assert judge_store(frame, frame).passed
+    found = judge_store(hours(), lost)
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
+    assert "1 missing, such as ForecastDemand of 2023-05-10 01:00 UTC" in str(found.description)
+    found = judge_store(hours(), changed)
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.ERROR)
+    assert "1 differing, such as RealDemand of 2023-05-10 03:00 UTC" in str(found.description)
+    found = judge_store(frame, more)
+    assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
+    assert "1 of an earlier answer" in str(found.description)
+    assert not judge_store(hours(), hours().iloc[:0]).passed
