@@ -44,7 +44,7 @@ from demand_assets.hourly import (
 )
 from demand_assets.influxdb import FIELDS_METADATA
 from demand_assets.ledger import FAILED_DAYS
-from demand_assets.picture import day_markdown
+from demand_assets.picture import day_markdown, sparkline
 from demand_assets.redata import Answer, REDataError
 from demand_assets.resources import REDataResource
 
@@ -161,10 +161,14 @@ def build_assets(
         for day in _days(context):
             key = day.isoformat()
             frame = hourly_demand_frame[days == key]
-            picture = {"picture": MetadataValue.md(day_markdown(frame, day))}
-            _describe(
-                context, key, {**picture, "store": store.address, **describe_frame(frame, day)}
-            )
+            shown = {
+                "measured": sparkline(frame[REAL], day),
+                "forecast": sparkline(frame[FORECAST], day),
+                "picture": MetadataValue.md(day_markdown(frame, day)),
+                "store": store.address,
+                "points": len(frame),
+            }
+            _describe(context, key, {**shown, **describe_frame(frame, day)})
         return hourly_demand_frame
 
     return [raw_ree_json, hourly_demand_frame, influx_demand_points]

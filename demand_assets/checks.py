@@ -53,9 +53,6 @@ STUCK_AFTER = timedelta(minutes=10)
 """A run that waits longer than this for today is stuck in the queue."""
 HEALING = timedelta(days=1)
 """How long after a day's end its missing hours are left to the sensor, which asks again."""
-MOST_SOUND_DAYS = 7
-"""A verdict is an event of Dagster's, at 10 to 20 ms of CPU. A run of more days records only those
-that are not sound; the figures of the other days are on their materializations."""
 MOST_STRETCHES = 6
 
 
@@ -230,8 +227,6 @@ def record(
     )
     for key, results in verdicts.items():
         for result in results:
-            if result.passed and len(verdicts) > MOST_SOUND_DAYS:
-                continue
             target = key in stored and AssetCheckEvaluationTargetMaterializationData(
                 storage_id=stored[key], run_id=context.run_id, timestamp=time.time()
             )

@@ -199,11 +199,7 @@ class InfluxDBIOManager(ConfigurableIOManager):
                 )
                 self.influxdb.write_patiently(write)
         context.add_output_metadata(
-            {
-                "bucket": self.influxdb.bucket,
-                "measurement": self.measurement,
-                "points": len(frame),
-            }
+            {"bucket": self.influxdb.bucket, "measurement": self.measurement}
         )
 
     def load_input(self, context: InputContext) -> pd.DataFrame:

@@ -191,7 +191,6 @@ class _FrameHandler(DuckDBPandasTypeHandler):
             f"insert into {table} by name select * from rows"
             f" on conflict (time) do update set {kept}"
         )
-        context.add_output_metadata({"table": table, "points": len(rows)})
 
     def load_input(
         self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection

@@ -12,7 +12,19 @@ from demand_assets.redata import MADRID
 WIDTH, HEIGHT = 720, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 704, 44, 238
 """The plot's edges in pixels."""
+BARS = "▁▂▃▄▅▆▇█"
 INK, GRID, MEASURED, FORESEEN = "#4b5563", "#e5e7eb", "#2563eb", "#f59e0b"
+
+
+def sparkline(demand_mw: pd.Series, day: date) -> str:
+    """A day's hours as a line of text, `·` where one is unknown, with the least and the most."""
+    demand = demand_mw.reindex(day_hours(day)) / 1000
+    low, high = demand.min(), demand.max()
+    if math.isnan(low):
+        return "nothing known"
+    steps = (demand - low) / ((high - low) or 1) * (len(BARS) - 1)
+    bars = "".join("·" if math.isnan(step) else BARS[round(step)] for step in steps)
+    return f"{bars}  {low:.1f} to {high:.1f} GW"
 
 
 def day_markdown(frame: pd.DataFrame, day: date) -> str:

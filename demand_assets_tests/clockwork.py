@@ -16,6 +16,7 @@ from dagster import (
     build_sensor_context,
 )
 
+from demand_assets.definitions import PROJECT
 from demand_assets.ledger import Ledger, State, read_ledger
 from demand_assets.simulator import Simulator, SyntheticDays
 from demand_assets_tests.project import Project
@@ -93,5 +94,6 @@ def clockwork(folder: Path, start: datetime) -> Iterator[Clockwork]:
         api = stack.enter_context(Simulator(SyntheticDays(), clock=lambda: datetime.now(UTC)))
         home = folder / "home"
         home.mkdir()
-        instance = stack.enter_context(DagsterInstance.local_temp(str(home)))
+        (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
+        instance = stack.enter_context(DagsterInstance.from_config(str(home)))
         yield Clockwork(Project(folder / "data", api.url, instance), api, clock)
