@@ -45,7 +45,8 @@ UNDER_WAY = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-MOST_IDS_IN_A_QUERY = 500
+MOST_IDS_IN_A_QUERY = 5_000
+"""Dagster allows 10,000 records; 5,000 days are 13 years."""
 
 
 class State(StrEnum):
@@ -230,7 +231,9 @@ def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
             error = last_line.removeprefix(f"{Failure.__module__}.Failure: ")
     return Attempt(
         run_id=run.run_id,
-        ended=datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC),
+        ended=datetime.fromtimestamp(record.end_time, UTC)
+        if record.end_time
+        else record.update_timestamp.replace(tzinfo=UTC),
         number=int(run.tags.get(ATTEMPT_TAG, 0)),
         days=tuple(_days_of(run)),
         blamed=blamed,
@@ -257,7 +260,7 @@ def _read_under_way(
         for day in _days_of(run):
             under_way[day] = (
                 f"run {run.run_id[:8]} is {state}",
-                record.create_timestamp.replace(tzinfo=UTC),
+                record.update_timestamp.replace(tzinfo=UTC),
             )
     return under_way
 

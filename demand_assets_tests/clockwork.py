@@ -10,16 +10,33 @@ import time_machine
 from dagster import (
     AssetCheckEvaluation,
     AssetKey,
+    DagsterEvent,
+    DagsterEventType,
     DagsterInstance,
+    DagsterRun,
     RunRequest,
     SensorResult,
     build_sensor_context,
 )
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    PRIORITY_TAG,
+)
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from demand_assets.definitions import PROJECT
 from demand_assets.ledger import Ledger, State, read_ledger
+from demand_assets.redata import days_between
 from demand_assets.simulator import Simulator, SyntheticDays
-from demand_assets_tests.project import Project
+from demand_assets_tests.project import ASSETS, Project
 
 POINTS = AssetKey("influx_demand_points")
 
@@ -73,6 +90,47 @@ class Clockwork:
             raise_on_error=False,
         )
         self.runs.append((now, first, last, result.success))
+
+    def launch_backfill(self, first: str, last: str) -> PartitionBackfill:
+        """A backfill as the web page hands it to the daemon, which is not there to take it up."""
+        days = days_between(date.fromisoformat(first), date.fromisoformat(last))
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id="a-backfill",
+            asset_graph=self.project.definitions.resolve_asset_graph(),
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags={},
+            asset_selection=[AssetKey(name) for name in ASSETS],
+            partition_names=[day.isoformat() for day in days],
+            dynamic_partitions_store=self.project.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.project.instance.add_backfill(backfill)
+        return backfill
+
+    def queue_run(self, day: str) -> DagsterRun:
+        """A run for a day that waits in the queue."""
+        instance = self.project.instance
+        code = InProcessCodeLocationOrigin(LoadableTargetOrigin(), location_name="demand_assets")
+        run = create_run_for_test(
+            instance,
+            job_name="demand_job",
+            tags={PARTITION_NAME_TAG: day},
+            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "a"), "demand_job"),
+        )
+        enqueued = DagsterEvent(DagsterEventType.PIPELINE_ENQUEUED.value, job_name=run.job_name)
+        instance.report_dagster_event(enqueued, run_id=run.run_id)
+        return run
+
+    def priority(self, first_day: str) -> int:
+        """The place in the queue that the last run from this day on was asked for with."""
+        keys = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG)
+        for run in self.project.instance.get_runs():
+            if PRIORITY_TAG in run.tags and first_day in [run.tags.get(key) for key in keys]:
+                return int(run.tags[PRIORITY_TAG])
+        raise AssertionError(f"no sensor has asked for {first_day}")
 
     def ledger(self) -> Ledger:
         settle = self.project.settings.settle

@@ -5,12 +5,14 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dagster import AssetCheckSeverity
+from dagster import AssetCheckSeverity, AssetMaterialization
+from dagster._core.execution.backfill import BulkActionStatus
+from sqlalchemy import Engine, event
 
 from demand_assets.ledger import Attempt, Ledger, State, Stored
 from demand_assets.redata import MADRID
 from demand_assets.sensors import Plan, plan_missing_days
-from demand_assets_tests.clockwork import clockwork
+from demand_assets_tests.clockwork import POINTS, clockwork
 
 MINUTES = timedelta(minutes=1)
 
@@ -63,6 +65,74 @@ def test_a_day_that_a_person_stored_too_early_is_closed(tmp_path: Path) -> None:
         assert system.state("2023-05-10") == State.OPEN
         system.tick()
         assert system.state("2023-05-10") == State.INGESTED
+
+
+def test_a_backfills_days_are_left_to_it(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        assert system.project.materialize("2023-05-09").success
+        backfill = system.launch_backfill("2023-05-10", "2023-05-18")
+        system.tick()
+        asked = {(first, last) for _, first, last, _ in system.runs}
+        assert asked == {("2023-05-20", "2023-05-20"), ("2023-05-19", "2023-05-19")}
+        assert system.state("2023-05-12") == State.IN_PROGRESS
+        ended = backfill.with_status(BulkActionStatus.CANCELED)
+        system.project.instance.update_backfill(ended)
+        system.tick()
+        assert system.runs[-1][1:] == ("2023-05-10", "2023-05-18", True)
+
+
+def test_a_run_that_waits_in_the_queue_is_waited_for_and_named(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.tick()
+        system.at(madrid("2023-05-10T13:06"))
+        run = system.queue_run("2023-05-10")
+        system.at(madrid("2023-05-10T14:30"))
+        asked = len(system.runs)
+        system.tick()
+        assert len(system.runs) == asked
+        assert not system.fresh().passed
+        assert str(system.fresh().description).endswith(
+            f"Queue stuck: run {run.run_id[:8]} is queued since 13:06 Madrid time."
+        )
+
+
+def test_today_goes_ahead_of_a_backfill_in_the_queue(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        assert system.project.materialize("2023-05-05").success
+        assert system.project.materialize("2023-05-09").success
+        system.tick()
+        first, gap = (system.priority(key) for key in ("2023-05-10", "2023-05-06"))
+        assert first > gap > 0  # a backfill's runs have none, which counts as 0
+
+
+def test_a_tick_takes_as_many_queries_for_a_month_as_for_a_year(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        system.tick()
+
+        def queries() -> int:
+            counted = 0
+
+            def count(*_: object) -> None:
+                nonlocal counted
+                counted += 1
+
+            event.listen(Engine, "before_cursor_execute", count)
+            try:
+                system.tick()
+            finally:
+                event.remove(Engine, "before_cursor_execute", count)
+            return counted
+
+        def store(first: date, days: int) -> None:
+            for n in range(days):
+                told = AssetMaterialization(POINTS, partition=str(first + timedelta(days=n)))
+                system.project.instance.report_runless_asset_event(told)
+
+        store(date(2023, 4, 10), 30)
+        month = queries()
+        store(date(2022, 4, 10), 365)
+        assert queries() == month
+        assert len(system.ledger().days(State.INGESTED)) == 395
 
 
 def test_an_outage_warns_then_fails_names_its_cause_and_heals(tmp_path: Path) -> None:
