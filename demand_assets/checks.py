@@ -40,6 +40,7 @@ from demand_assets.hourly import (
     day_hours,
     day_of_hours,
 )
+from demand_assets.influxdb import InfluxDBAccessError
 from demand_assets.ledger import Ledger, end_of, read_ledger
 from demand_assets.redata import MADRID
 
@@ -257,24 +258,34 @@ def build_checks(
         asset=points,
         partitions_def=partitions,
         additional_ins={"hourly_demand_frame": AssetIn(frame)},
+        required_resource_keys={"demand_store"},
         pool="store",
     )
     def store_matches_frame(
-        context: AssetCheckExecutionContext,
-        influx_demand_points: pd.DataFrame,
-        hourly_demand_frame: pd.DataFrame,
+        context: AssetCheckExecutionContext, hourly_demand_frame: pd.DataFrame
     ) -> Iterator[Output[None]]:
         """Is what the store holds what was written? Red: values are missing or differ.
-        Yellow: it also holds values of an earlier answer that the newest one no longer has."""
-        written, stored = day_of_hours(hourly_demand_frame), day_of_hours(influx_demand_points)
-        verdicts = {
-            key: [
-                judge_store(
-                    hourly_demand_frame[written == key], influx_demand_points[stored == key]
-                )
-            ]
-            for key in context.partition_keys
-        }
+        Yellow: it cannot be read, or it also holds values of an earlier answer that the newest
+        one no longer has."""
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        start, stop = end_of(days[0] - timedelta(days=1)), end_of(days[-1])
+        store = context.op_execution_context.resources.demand_store
+        try:
+            found = store.read([REAL, FORECAST], start, stop)
+        except InfluxDBAccessError as error:
+            unread = AssetCheckResult(
+                check_name=STORE_MATCHES_FRAME,
+                passed=False,
+                severity=AssetCheckSeverity.WARN,
+                description=f"Written, and not read back: {error}",
+            )
+            verdicts = {key: [unread] for key in context.partition_keys}
+        else:
+            written, stored = day_of_hours(hourly_demand_frame), day_of_hours(found)
+            verdicts = {
+                key: [judge_store(hourly_demand_frame[written == key], found[stored == key])]
+                for key in context.partition_keys
+            }
         record(context.op_execution_context, points, verdicts)
         yield Output(None)
 

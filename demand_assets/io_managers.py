@@ -8,10 +8,12 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
+import duckdb
 import pandas as pd
 import pyarrow
 from dagster import ConfigurableIOManager, InputContext, OutputContext
@@ -143,13 +145,28 @@ class EmbeddedStoreIOManager(DuckDBPandasIOManager):
 
     def create_io_manager(self, context: Any) -> DbIOManager:
         Path(self.database).parent.mkdir(parents=True, exist_ok=True)
-        return DbIOManager(
+        return EmbeddedStore(
             db_client=_Client(),
             database=self.database,
             schema=self.schema_,
             type_handlers=[_FrameHandler()],
             io_manager_name=type(self).__name__,
         )
+
+
+class EmbeddedStore(DbIOManager):
+    """The IO manager at work. It can be read without Dagster's partitions, as a bucket can."""
+
+    def read(self, fields: list[str], start: datetime, stop: datetime) -> pd.DataFrame:
+        """The hours in [start, stop) as a frame: UTC index ``time``, one column per field."""
+        columns = ", ".join(f'"{field}"' for field in fields)
+        with duckdb.connect(self._database, read_only=True) as connection:
+            rows = connection.execute(
+                f"select time, {columns} from main.influx_demand_points"
+                " where time >= $start and time < $stop order by time",
+                {"start": start, "stop": stop},
+            )
+            return _as_frame(rows.df())
 
 
 class _Client(DuckDbClient):
@@ -195,6 +212,9 @@ class _FrameHandler(DuckDBPandasTypeHandler):
     def load_input(
         self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
     ) -> pd.DataFrame:
-        frame = super().load_input(context, table_slice, connection)
-        frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
-        return frame.set_index("time").sort_index()
+        return _as_frame(super().load_input(context, table_slice, connection)).sort_index()
+
+
+def _as_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    rows["time"] = pd.to_datetime(rows["time"], utc=True).astype("datetime64[ns, UTC]")
+    return rows.set_index("time")

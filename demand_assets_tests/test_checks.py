@@ -17,10 +17,12 @@ from dagster import (
 )
 
 from demand_assets.checks import judge_forecast, judge_hours, judge_store
+from demand_assets.definitions import Settings
 from demand_assets.hourly import FORECAST, REAL, day_hours
 from demand_assets.redata import MADRID
 from demand_assets.simulator import Simulator
 from demand_assets_tests.project import Project
+from demand_assets_tests.servers import InfluxDB1, InfluxDB2
 
 FRAME, POINTS = AssetKey("hourly_demand_frame"), AssetKey("influx_demand_points")
 DAY = date(2023, 5, 10)
@@ -203,3 +205,48 @@ def test_a_store_that_lost_or_changed_values_is_red() -> None:
     assert (found.passed, found.severity) == (False, AssetCheckSeverity.WARN)
     assert "1 of an earlier answer" in str(found.description)
     assert not judge_store(hours(), hours().iloc[:0]).passed
+
+
+def test_the_bucket_is_read_back_and_judged(
+    tmp_path: Path,
+    synthetic_api: Simulator,
+    instance: DagsterInstance,
+    influxdb2: InfluxDB2,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket = influxdb2.create_bucket()
+    monkeypatch.setenv("INFLUXDB_V2_TOKEN", influxdb2.create_token(bucket, "read", "write"))
+    settings = Settings(
+        start_date=date(2021, 1, 1),
+        influxdb_url=influxdb2.url,
+        influxdb_org=influxdb2.org,
+        influxdb_bucket=bucket,
+    )
+    project = Project(tmp_path / "data", synthetic_api.url, instance, settings)
+    assert project.materialize("2022-10-29", "2022-10-31").success
+    for key, hours in (("2022-10-29", 24), ("2022-10-30", 25), ("2022-10-31", 24)):
+        found = verdict(project, "store_matches_frame", key)
+        assert found is not None
+        assert found.description == f"{2 * hours} of {2 * hours} values are stored as written."
+
+
+def test_a_store_that_cannot_be_read_back_is_yellow_and_stops_nothing(
+    tmp_path: Path,
+    synthetic_api: Simulator,
+    instance: DagsterInstance,
+    influxdb1: InfluxDB1,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("INFLUXDB_V2_TOKEN", "any")
+    settings = Settings(
+        start_date=date(2021, 1, 1),
+        influxdb_url=influxdb1.url,  # it takes writes, and has no Flux
+        influxdb_org="any",
+        influxdb_bucket=influxdb1.create_database(),
+    )
+    project = Project(tmp_path / "data", synthetic_api.url, instance, settings)
+    assert project.materialize("2023-05-10").success
+    assert colour(project, "store_matches_frame") == "WARN"
+    found = verdict(project, "store_matches_frame")
+    assert found is not None
+    assert "not read back" in str(found.description)

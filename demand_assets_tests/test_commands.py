@@ -6,20 +6,24 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TypeVar
 
 import duckdb
 import requests
+import time_machine
+from dagster import AssetKey, DagsterInstance
 
 from demand_assets.definitions import PROJECT
+from demand_assets.hourly import day_hours
+from demand_assets.ledger import Ledger, State, read_ledger
 from demand_assets.redata import MADRID
 from demand_assets.simulator import Simulator
-from demand_assets_tests.project import ASSETS
+from demand_assets_tests.project import ASSETS, Project
 
 T = TypeVar("T")
 
@@ -62,12 +66,12 @@ def with_group_gone(group: int) -> None:
 
 def wait_for(what: Callable[[], T | None], seconds: float, process: subprocess.Popen) -> T:
     """The first result that is not None or False."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
         assert process.poll() is None, "the command has ended"
         if result := what():
             return result
-        time.sleep(0.5)
+        sleep(0.5)
     raise AssertionError(f"not within {seconds:g} s")
 
 
@@ -117,25 +121,63 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
     assert not list(PROJECT.glob(".tmp_dagster_home_*"))
 
 
-def test_make_run_stores_today_from_the_api_that_is_set(
-    tmp_path: Path,
-) -> None:
-    port, home = free_port(), tmp_path / "home"
-    address = f"http://127.0.0.1:{port}"
+def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Path) -> None:
+    port, home, data = free_port(), tmp_path / "home", tmp_path / "data"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
+    yesterday = datetime.now(MADRID).date() - timedelta(days=1)
+    earlier = [yesterday - timedelta(days=n) for n in (4, 3, 2, 1)]
+
+    def ledger() -> Ledger:
+        with DagsterInstance.from_config(str(home)) as instance:
+            points = AssetKey("influx_demand_points")
+            return read_ledger(instance, points, datetime.now(UTC), settle=timedelta())
+
+    # As if the machine had been off for three days, and then stopped yesterday at noon.
+    noon = datetime.combine(yesterday, time(12), MADRID)
     with (
-        Simulator() as api,
+        time_machine.travel(noon, tick=False),
+        Simulator(clock=lambda: noon) as api,
+        DagsterInstance.from_config(str(home)) as instance,
+    ):
+        before = Project(data, api.url, instance)
+        assert before.materialize(str(earlier[0])).success
+        assert before.materialize(str(yesterday)).success
+    assert [ledger().state(day) for day in (*earlier, yesterday)] == [
+        State.INGESTED,
+        *[State.MISSING] * 3,
+        State.OPEN,
+    ]
+
+    def well() -> bool:
+        now = ledger()
+        fresh = now.stored.get(now.today)
+        return bool(fresh) and not now.days(State.OPEN, State.MISSING, State.IN_PROGRESS)
+
+    address = f"http://127.0.0.1:{port}"
+    # An API that is an hour ahead has all of yesterday, also a minute after midnight.
+    with (
+        Simulator(clock=lambda: datetime.now(UTC) + timedelta(hours=1)) as api,
         running(
             ["make", "run", f"PORT={port}"],
             tmp_path / "log",
             PYTHON=sys.executable,
             DAGSTER_HOME=str(home),
-            DEMAND_DATA_DIR=str(tmp_path / "data"),
+            DEMAND_DATA_DIR=str(data),
+            DEMAND_SETTLE_MINUTES="0.01",
             REDATA_BASE_URL=api.url,
         ) as process,
     ):
         wait_for(lambda: today_is_green(address), 240, process)
-    assert (tmp_path / "data" / "demand.duckdb").exists()
-    assert (home / "dagster.yaml").read_text() == (PROJECT / "dagster.yaml").read_text()
+        wait_for(well, 120, process)
+    with closing(duckdb.connect(str(data / "demand.duckdb"), read_only=True)) as base:
+        days = base.sql(
+            "select date_trunc('day', time at time zone 'Europe/Madrid')::date, count(RealDemand)"
+            " from influx_demand_points group by 1"
+        ).fetchall()
+    stored = dict(days)
+    for day in (*earlier, yesterday):
+        assert stored[day] == len(day_hours(day))
 
 
 def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> None:
