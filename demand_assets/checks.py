@@ -69,9 +69,7 @@ class Freshness:
     fail_after: timedelta = timedelta(minutes=120)
 
 
-def judge_freshness(
-    ledger: Ledger, next_refresh: datetime, freshness: Freshness
-) -> AssetCheckResult:
+def judge_freshness(ledger: Ledger, refresh: timedelta, freshness: Freshness) -> AssetCheckResult:
     """Whether today's data are as new as they can be; if not, why.
 
     The lag runs from the end of today's newest measured hour, before there is one from midnight.
@@ -89,7 +87,7 @@ def judge_freshness(
     passed = stale <= freshness.warn_after
     metadata: dict[str, MetadataValue] = {
         "lag_minutes": MetadataValue.float(round(lag / timedelta(minutes=1), 1)),
-        "next_refresh": MetadataValue.timestamp(next_refresh),
+        "next_refresh": MetadataValue.timestamp(ledger.refresh_due(refresh)),
     }
     if stored and stored.last_hour:
         metadata["last_hour"] = MetadataValue.timestamp(stored.last_hour)
@@ -250,6 +248,7 @@ def build_checks(
     frame: AssetKey,
     points: AssetKey,
     freshness: Freshness,
+    refresh: timedelta,
     settle: timedelta,
 ) -> list[AssetChecksDefinition]:
     """The checks that are steps of their own, and those that a person may run from the page."""
@@ -293,8 +292,8 @@ def build_checks(
     def today_is_fresh(context: AssetCheckExecutionContext) -> AssetCheckResult:
         """Is the newest hour of today's data, and today's last refresh, recent enough? Judged by
         `current_day_sensor` every minute, without a run."""
-        now = datetime.now(UTC)
-        return judge_freshness(read_ledger(context.instance, points, now, settle), now, freshness)
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        return judge_freshness(ledger, refresh, freshness)
 
     return [store_matches_frame, today_is_fresh]
 

@@ -152,7 +152,9 @@ def build_definitions(settings: Settings) -> Definitions:
     return Definitions(
         assets=assets,
         jobs=[demand_job],
-        asset_checks=build_checks(partitions, frame, points, settings.freshness, settings.settle),
+        asset_checks=build_checks(
+            partitions, frame, points, settings.freshness, settings.refresh, settings.settle
+        ),
         sensors=build_sensors(
             demand_job,
             points,

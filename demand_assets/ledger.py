@@ -38,6 +38,8 @@ FAILED_DAYS = "failed_days"
 ATTEMPT_TAG = "demand/attempt"
 """On a run that a sensor asked for again: how many attempts for the same days came before it."""
 
+GRACE = timedelta(minutes=5)
+"""How long after the full hour the API has the hour's last sample."""
 UNDER_WAY = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -116,6 +118,19 @@ class Ledger:
     def settled_at(self, day: date) -> datetime:
         """When a day's numbers count as final."""
         return end_of(day) + self.settle
+
+    def refresh_due(self, refresh: timedelta) -> datetime:
+        """When today is to be asked for next: after the interval, or when an hour has closed."""
+        if attempt := self.attempts.get(self.today):
+            return attempt.ended + refresh
+        stored = self.stored.get(self.today)
+        if stored is None:
+            return self.now
+        hour = stored.at.replace(minute=0, second=0, microsecond=0)
+        closes = hour + GRACE
+        if stored.at >= closes:
+            closes += timedelta(hours=1)
+        return min(stored.at + refresh, closes)
 
     def state(self, day: date) -> State:
         if day in self.under_way:

@@ -32,8 +32,6 @@ from demand_assets.redata import MADRID
 
 MOST_REQUESTS = 5
 """Runs asked for in one tick; the rest waits for the next one, a minute later."""
-GRACE = timedelta(minutes=5)
-"""How long after the full hour the API has the hour's last sample."""
 LONGEST_PAUSE = timedelta(days=1)
 
 # The queue takes higher numbers first; a backfill's runs have none, which counts as 0.
@@ -52,7 +50,7 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
     """Today when it is missing, an hour has closed or its refresh is due; past days left open."""
     plan = Plan()
     today = ledger.today
-    due = due_today(ledger, refresh)
+    due = ledger.refresh_due(refresh)
     if today in ledger.under_way:
         plan.reasons.append(f"Today, {today}: {ledger.under_way[today][0]}.")
     elif ledger.now >= due:
@@ -78,20 +76,6 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
         elif len(plan.requests) < MOST_REQUESTS:
             plan.requests.append(_request([day], PRIORITY_OPEN))
     return plan
-
-
-def due_today(ledger: Ledger, refresh: timedelta) -> datetime:
-    """When today is to be asked for next."""
-    if attempt := ledger.attempts.get(ledger.today):
-        return attempt.ended + refresh
-    stored = ledger.stored.get(ledger.today)
-    if stored is None:
-        return ledger.now
-    hour = stored.at.replace(minute=0, second=0, microsecond=0)
-    closes = hour + GRACE
-    if stored.at >= closes:
-        closes += timedelta(hours=1)
-    return min(stored.at + refresh, closes)
 
 
 def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> Plan:
@@ -152,7 +136,7 @@ def build_sensors(
         """Keeps today fresh and closes past days that were stored before they were over."""
         ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
         plan = plan_open_days(ledger, refresh)
-        verdict = judge_freshness(ledger, due_today(ledger, refresh), freshness)
+        verdict = judge_freshness(ledger, refresh, freshness)
         return SensorResult(
             run_requests=plan.requests,
             skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),

@@ -16,9 +16,16 @@ from dagster import (
     DagsterInstance,
 )
 
-from demand_assets.checks import judge_forecast, judge_hours, judge_store
+from demand_assets.checks import (
+    Freshness,
+    judge_forecast,
+    judge_freshness,
+    judge_hours,
+    judge_store,
+)
 from demand_assets.definitions import Settings
 from demand_assets.hourly import FORECAST, REAL, day_hours
+from demand_assets.ledger import Ledger, Stored
 from demand_assets.redata import MADRID
 from demand_assets.simulator import Simulator
 from demand_assets_tests.project import Project
@@ -250,3 +257,25 @@ def test_a_store_that_cannot_be_read_back_is_yellow_and_stops_nothing(
     found = verdict(project, "store_matches_frame")
     assert found is not None
     assert "not read back" in str(found.description)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "colour"), [(79, "green"), (81, "WARN"), (119, "WARN"), (121, "ERROR")]
+)
+@pytest.mark.parametrize("scale", [1, 3])
+def test_today_turns_yellow_and_red_at_the_ages_that_are_set(
+    minutes: int, colour: str, scale: int
+) -> None:
+    measured_until = datetime(2023, 5, 10, 12, tzinfo=MADRID)
+    now = measured_until + scale * timedelta(minutes=minutes)
+    stored = Stored(now, 12, 24, measured_until - timedelta(hours=1))
+    set_to = Freshness(
+        warn_after=scale * Freshness.warn_after, fail_after=scale * Freshness.fail_after
+    )
+    found = judge_freshness(
+        Ledger(now, timedelta(), {DAY: stored}, {}), timedelta(minutes=10), set_to
+    )
+    assert found.passed == (colour == "green")
+    assert found.passed or found.severity.value == colour
+    assert found.passed or "API silent" in str(found.description)
+    assert found.metadata["lag_minutes"].value == scale * minutes

@@ -67,6 +67,8 @@ def test_settings_are_read() -> None:
         ({"REDATA_RETRY_SECONDS": "-1"}, "REDATA_RETRY_SECONDS"),
         ({"DEMAND_START_DATE": "01/01/2022"}, "DEMAND_START_DATE"),
         ({"DEMAND_REFRESH_MINUTES": "inf"}, "DEMAND_REFRESH_MINUTES"),
+        ({"DEMAND_FRESH_WARN_MINUTES": "0"}, "DEMAND_FRESH_WARN_MINUTES"),
+        ({"DEMAND_FRESH_WARN_MINUTES": "121"}, "DEMAND_FRESH_WARN_MINUTES"),
         ({"DEMAND_DATA_DIR": "memory://demand"}, "DEMAND_DATA_DIR"),
     ],
 )
