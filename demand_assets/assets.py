@@ -45,7 +45,7 @@ from demand_assets.hourly import (
 from demand_assets.influxdb import FIELDS_METADATA
 from demand_assets.ledger import FAILED_DAYS
 from demand_assets.picture import day_markdown, sparkline
-from demand_assets.redata import Answer, REDataError
+from demand_assets.redata import Answer, REDataError, UnavailableError
 from demand_assets.resources import REDataResource
 
 GROUP = "electricity_demand"
@@ -193,9 +193,11 @@ def _all_or_fail(outcomes: Mapping[date, T | REDataError]) -> dict[str, T]:
     if len(outcomes) > 1:
         shown = "" if len(lines) == len(errors) else f" The first {len(lines)} of them:"
         lines.insert(0, f"{len(errors)} of {len(outcomes)} days failed.{shown}")
+    # An outage is no day's fault, and whom it struck says nothing: then the whole range is named.
+    to_blame = [e.day for e in errors if not isinstance(e, UnavailableError)] or list(outcomes)
     raise Failure(
         description="\n".join(lines),
-        metadata={FAILED_DAYS: MetadataValue.json([str(error.day) for error in errors])},
+        metadata={FAILED_DAYS: MetadataValue.json([str(day) for day in to_blame])},
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import duckdb
 import pandas as pd
 from dagster import (
     AssetCheckEvaluation,
@@ -95,7 +96,7 @@ def judge_freshness(ledger: Ledger, refresh: timedelta, freshness: Freshness) ->
         metadata["last_materialization"] = MetadataValue.timestamp(stored.at)
     text = f"Today, {today}, is measured until {_clock(measured_until)}."
     if not passed:
-        why = _why_stale(ledger)
+        why = _why_stale(ledger, refresh)
         metadata["why"] = MetadataValue.text(why)
         text = f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}"
     return AssetCheckResult(
@@ -107,11 +108,11 @@ def judge_freshness(ledger: Ledger, refresh: timedelta, freshness: Freshness) ->
     )
 
 
-def _why_stale(ledger: Ledger) -> str:
+def _why_stale(ledger: Ledger, refresh: timedelta) -> str:
     today = ledger.today
     stored, attempt = ledger.stored.get(today), ledger.attempts.get(today)
     under_way, since = ledger.under_way.get(today, (None, ledger.now))
-    if stored and not attempt and ledger.now - stored.at <= STUCK_AFTER:
+    if stored and not attempt and ledger.now - stored.at <= refresh + STUCK_AFTER:
         return f"API silent: it answered at {_clock(stored.at)} without newer measured hours."
     if under_way and ledger.now - since > STUCK_AFTER:
         return f"Queue stuck: {under_way} since {_clock(since)}."
@@ -250,6 +251,7 @@ def build_checks(
     freshness: Freshness,
     refresh: timedelta,
     settle: timedelta,
+    start: date,
 ) -> list[AssetChecksDefinition]:
     """The checks that are steps of their own, and those that a person may run from the page."""
 
@@ -271,7 +273,7 @@ def build_checks(
         store = context.op_execution_context.resources.demand_store
         try:
             found = store.read([REAL, FORECAST], start, stop)
-        except InfluxDBAccessError as error:
+        except (InfluxDBAccessError, duckdb.Error) as error:
             unread = AssetCheckResult(
                 check_name=STORE_MATCHES_FRAME,
                 passed=False,
@@ -292,7 +294,7 @@ def build_checks(
     def today_is_fresh(context: AssetCheckExecutionContext) -> AssetCheckResult:
         """Is the newest hour of today's data, and today's last refresh, recent enough? Judged by
         `current_day_sensor` every minute, without a run."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
         return judge_freshness(ledger, refresh, freshness)
 
     return [store_matches_frame, today_is_fresh]

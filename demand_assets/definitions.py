@@ -89,10 +89,10 @@ class Settings:
             warn_after=read("DEMAND_FRESH_WARN_MINUTES", Freshness.warn_after, _minutes),
             fail_after=read("DEMAND_FRESH_FAIL_MINUTES", Freshness.fail_after, _minutes),
         )
-        if freshness.fail_after < freshness.warn_after:
+        if not timedelta(minutes=1) <= freshness.warn_after < freshness.fail_after:
             raise SettingError(
-                "DEMAND_FRESH_FAIL_MINUTES is less than DEMAND_FRESH_WARN_MINUTES: today would"
-                " fail before it warns."
+                "DEMAND_FRESH_WARN_MINUTES must be at least 1, and less than"
+                " DEMAND_FRESH_FAIL_MINUTES."
             )
         data_dir = read("DEMAND_DATA_DIR", cls.data_dir, str)
         data_path = UPath(data_dir)
@@ -153,7 +153,13 @@ def build_definitions(settings: Settings) -> Definitions:
         assets=assets,
         jobs=[demand_job],
         asset_checks=build_checks(
-            partitions, frame, points, settings.freshness, settings.refresh, settings.settle
+            partitions,
+            frame,
+            points,
+            settings.freshness,
+            settings.refresh,
+            settings.settle,
+            settings.start_date,
         ),
         sensors=build_sensors(
             demand_job,
@@ -161,6 +167,7 @@ def build_definitions(settings: Settings) -> Definitions:
             settings.freshness,
             settings.refresh,
             settings.settle,
+            settings.start_date,
             DAYS_PER_RUN,
         ),
         resources={

@@ -5,6 +5,7 @@ of which a day of the project has about a dozen. Kept open they take 3 ms. Files
 everything else are Dagster's: without the line in `dagster.yaml` the same folder goes on working.
 """
 
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from typing import Any
 
 from dagster import DagsterInstance
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, QueuePool
+from sqlalchemy import Connection, Engine, QueuePool, event
 
 MOST_OPEN = 16
 """Databases kept open: the index, and one for each of the newest runs."""
@@ -29,6 +31,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         # What opens the databases waits until the instance tells where they are.
         self._inst_data = inst_data
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._tables: set[str] = set()
 
     def register_instance(self, instance: DagsterInstance) -> None:
         folder = Path(instance.root_directory) / "history" / "runs"
@@ -59,6 +62,10 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
                 poolclass=QueuePool,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
+            if shard != INDEX_SHARD_NAME:
+                # The web page follows a run by watching its file, which changes at a checkpoint.
+                # Dagster's connections make one when they close.
+                event.listen(self._engines[shard], "connect", _checkpoint_each_commit)
             self._initdb(self._engines[shard])
             self._initialized_dbs.add(shard)
             while len(self._engines) > MOST_OPEN:
@@ -71,7 +78,16 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         if engine := self._engines.pop(shard, None):
             engine.dispose()
 
+    def has_table(self, table_name: str) -> bool:
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
+
     def dispose(self) -> None:
         for shard in list(self._engines):
             self._close(shard)
         super().dispose()
+
+
+def _checkpoint_each_commit(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA wal_autocheckpoint=1")

@@ -23,7 +23,11 @@ from dagster import (
     Failure,
     RunsFilter,
 )
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.execution.backfill import (
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -49,6 +53,10 @@ UNDER_WAY = [
 ]
 MOST_IDS_IN_A_QUERY = 5_000
 """Dagster allows 10,000 records; 5,000 days are 13 years."""
+
+
+_attempts: dict[str, "Attempt"] = {}
+"""By run id: what has ended changes no more, and each costs a query."""
 
 
 class State(StrEnum):
@@ -158,15 +166,27 @@ def end_of(day: date) -> datetime:
 
 
 def read_ledger(
-    instance: DagsterInstance, points: AssetKey, now: datetime, settle: timedelta
+    instance: DagsterInstance, points: AssetKey, now: datetime, settle: timedelta, start: date
 ) -> Ledger:
-    """Ask the instance. ``points`` is the asset whose partitions are the days."""
+    """Ask the instance.
+
+    Args:
+        instance: where the partitions' history is.
+        points: the asset whose partitions are the days.
+        now: the present, aware.
+        settle: how long after its end a day counts as final.
+        start: the first partition; what was stored of earlier days is not looked at.
+    """
+    # A run that starts or ends while this reads is seen at least once as under way.
+    under_way = _read_under_way(instance, points, now)
+    stored = {day: told for day, told in _read_stored(instance, points).items() if day >= start}
+    first_day = min(stored, default=start)
     return Ledger(
         now=now,
         settle=settle,
-        stored=_read_stored(instance, points),
-        attempts=_read_attempts(instance, points),
-        under_way=_read_under_way(instance, points),
+        stored=stored,
+        attempts=_read_attempts(instance, points, first_day),
+        under_way={**under_way, **_read_under_way(instance, points, now)},
     )
 
 
@@ -208,24 +228,30 @@ def _read_stored(instance: DagsterInstance, points: AssetKey) -> dict[date, Stor
     return stored
 
 
-def _read_attempts(instance: DagsterInstance, points: AssetKey) -> dict[date, Attempt]:
+def _read_attempts(
+    instance: DagsterInstance, points: AssetKey, first_day: date
+) -> dict[date, Attempt]:
     storage = instance.event_log_storage
     attempts_without_end = (
         storage.get_latest_asset_partition_materialization_attempts_without_materializations
     )
-    unfinished = attempts_without_end(points)
-    run_ids = sorted({run_id for run_id, _ in unfinished.values()})
+    unfinished = {
+        day: run_id
+        for key, (run_id, _) in attempts_without_end(points).items()
+        if (day := date.fromisoformat(key)) >= first_day
+    }
+    run_ids = sorted(set(unfinished.values()))
     if not run_ids:
         return {}
     ended = instance.get_run_records(
         RunsFilter(run_ids=run_ids, statuses=[DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
     )
-    attempts = {record.dagster_run.run_id: _read_attempt(instance, record) for record in ended}
-    return {
-        date.fromisoformat(key): attempts[run_id]
-        for key, (run_id, _) in unfinished.items()
-        if run_id in attempts
-    }
+    for record in ended:
+        run_id = record.dagster_run.run_id
+        if run_id not in _attempts:
+            _attempts[run_id] = _read_attempt(instance, record)
+    over = {record.dagster_run.run_id for record in ended}
+    return {day: _attempts[run_id] for day, run_id in unfinished.items() if run_id in over}
 
 
 def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
@@ -257,18 +283,19 @@ def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
 
 
 def _read_under_way(
-    instance: DagsterInstance, points: AssetKey
+    instance: DagsterInstance, points: AssetKey, now: datetime
 ) -> dict[date, tuple[str, datetime]]:
     under_way: dict[date, tuple[str, datetime]] = {}
     active = BulkActionsFilter(
         statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     )
+    today = now.astimezone(MADRID).date()
     for backfill in instance.get_backfills(filters=active):
-        data = backfill.asset_backfill_data
-        if data and points in data.target_subset.asset_keys:
-            since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
-            for key in data.target_subset.get_partitions_subset(points).get_partition_keys():
-                under_way[date.fromisoformat(key)] = (f"backfill {backfill.backfill_id}", since)
+        since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
+        for day in _days_to_come(backfill, points):
+            # A backfill may take an hour to come to today, which must stay fresh meanwhile.
+            if day != today:
+                under_way[day] = (f"backfill {backfill.backfill_id}", since)
     for record in instance.get_run_records(RunsFilter(statuses=UNDER_WAY)):
         run = record.dagster_run
         state = "queued" if run.status == DagsterRunStatus.QUEUED else "running"
@@ -278,6 +305,21 @@ def _read_under_way(
                 record.update_timestamp.replace(tzinfo=UTC),
             )
     return under_way
+
+
+def _days_to_come(backfill: PartitionBackfill, points: AssetKey) -> list[date]:
+    """The days that a backfill has not yet done."""
+    data = backfill.asset_backfill_data
+    if data is None:  # of a job
+        keys = set(backfill.partition_names or [])
+    elif points in data.target_subset.asset_keys:
+        done = data.materialized_subset | data.failed_and_downstream_subset
+        keys = set(data.target_subset.get_partitions_subset(points).get_partition_keys())
+        if points in done.asset_keys:
+            keys -= set(done.get_partitions_subset(points).get_partition_keys())
+    else:
+        keys = set()
+    return [date.fromisoformat(key) for key in sorted(keys)]
 
 
 def _days_of(run: DagsterRun) -> list[date]:

@@ -10,7 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckResult,
     AssetKey,
+    DagsterInstance,
     DefaultSensorStatus,
     RunRequest,
     SensorDefinition,
@@ -82,8 +85,9 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
     """Gaps between the first stored day and yesterday, and days whose last attempt failed.
 
     Days never asked for go as ranges. Of a range that failed, the days that it named go alone and
-    the stretches around them as ranges; a range that failed as a whole goes again, and one that
-    named nobody goes in halves. What failed alone, or as a whole, waits twice as long each time.
+    the stretches around them as ranges; a range that failed as a whole goes again, each third time
+    in halves, as what looks like an outage may be the doing of one day; one that named nobody goes
+    in halves at once. What failed alone, or as a whole, waits twice as long each time.
     """
     plan = Plan()
     asked: list[tuple[list[date], int]] = []
@@ -111,7 +115,7 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
             )
             continue
         pieces = list(stretches(days, days_per_run))
-        if not blamed and len(days) > 1:
+        if len(days) > 1 and (not blamed or attempt.number % 3 == 2):
             pieces = list(stretches(days, min(days_per_run, (len(days) + 1) // 2)))
         asked += [(piece, attempt.number + 1) for piece in pieces]
 
@@ -127,35 +131,30 @@ def build_sensors(
     freshness: Freshness,
     refresh: timedelta,
     settle: timedelta,
+    start: date,
     days_per_run: int,
 ) -> list[SensorDefinition]:
     """The sensors over the points' partitions, both running from the start."""
+    check = AssetCheckKey(points, TODAY_IS_FRESH)
 
     @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
     def current_day_sensor(context: SensorEvaluationContext) -> SensorResult:
         """Keeps today fresh and closes past days that were stored before they were over."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
         plan = plan_open_days(ledger, refresh)
         verdict = judge_freshness(ledger, refresh, freshness)
+        news = _is_news(verdict, context.cursor, context.instance, check)
         return SensorResult(
             run_requests=plan.requests,
             skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),
-            asset_events=[
-                AssetCheckEvaluation(
-                    asset_key=points,
-                    check_name=TODAY_IS_FRESH,
-                    passed=verdict.passed,
-                    severity=verdict.severity,
-                    metadata=verdict.metadata,
-                    description=verdict.description,
-                )
-            ],
+            asset_events=[_evaluation(check, verdict)] if news else [],
+            cursor=_gist(verdict),
         )
 
     @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
     def missing_days_sensor(context: SensorEvaluationContext) -> SensorResult:
         """Fills gaps since the first stored day and tries failed days again, ever more rarely."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle)
+        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
         plan = plan_missing_days(ledger, refresh, days_per_run)
         nothing = "No past day is missing." if ledger.first_day else "Nothing has been stored yet."
         return SensorResult(
@@ -166,6 +165,39 @@ def build_sensors(
         )
 
     return [current_day_sensor, missing_days_sensor]
+
+
+def _is_news(
+    verdict: AssetCheckResult, cursor: str | None, instance: DagsterInstance, key: AssetCheckKey
+) -> bool:
+    """Whether the verdict is another than the sensor's last, or than the last on record.
+
+    A record a minute would be gigabytes a year.
+    """
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+    recorded = latest.evaluation if latest else None
+    return (
+        cursor != _gist(verdict)
+        or not isinstance(recorded, AssetCheckEvaluation)
+        or (recorded.passed, recorded.severity) != (verdict.passed, verdict.severity)
+    )
+
+
+def _evaluation(key: AssetCheckKey, verdict: AssetCheckResult) -> AssetCheckEvaluation:
+    return AssetCheckEvaluation(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=verdict.passed,
+        severity=verdict.severity,
+        metadata=verdict.metadata,
+        description=verdict.description,
+    )
+
+
+def _gist(verdict: AssetCheckResult) -> str:
+    """What a verdict says, without what changes by the minute; the last refresh is news."""
+    told = [verdict.metadata.get(name) for name in ("why", "last_hour", "last_materialization")]
+    return f"{verdict.passed} {verdict.severity.value} {[value and value.value for value in told]}"
 
 
 def _request(days: list[date], priority: str, number: int = 0) -> RunRequest:

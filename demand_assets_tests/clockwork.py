@@ -51,6 +51,7 @@ class Clockwork:
     verdicts: list[tuple[datetime, AssetCheckEvaluation]] = field(default_factory=list)
     runs: list[tuple[datetime, str, str, bool]] = field(default_factory=list)
     """When, first day, last day, success."""
+    cursors: dict[str, str | None] = field(default_factory=dict)
 
     def at(self, moment: datetime) -> "Clockwork":
         self.clock.move_to(moment)
@@ -66,10 +67,13 @@ class Clockwork:
         """Evaluate the sensors, both unless told otherwise, and execute what they ask for."""
         for name in sensors or ("current_day_sensor", "missing_days_sensor"):
             with build_sensor_context(
-                instance=self.project.instance, definitions=self.project.definitions
+                instance=self.project.instance,
+                definitions=self.project.definitions,
+                cursor=self.cursors.get(name),
             ) as context:
                 result = self.project.definitions.resolve_sensor_def(name)(context)
             assert isinstance(result, SensorResult)
+            self.cursors[name] = result.cursor
             for event in result.asset_events:
                 assert isinstance(event, AssetCheckEvaluation)
                 self.verdicts.append((datetime.now(UTC), event))
@@ -133,8 +137,9 @@ class Clockwork:
         raise AssertionError(f"no sensor has asked for {first_day}")
 
     def ledger(self) -> Ledger:
-        settle = self.project.settings.settle
-        return read_ledger(self.project.instance, POINTS, datetime.now(UTC), settle)
+        set_to = self.project.settings
+        now = datetime.now(UTC)
+        return read_ledger(self.project.instance, POINTS, now, set_to.settle, set_to.start_date)
 
     def state(self, day: str) -> State:
         return self.ledger().state(date.fromisoformat(day))

@@ -131,7 +131,7 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
     def ledger() -> Ledger:
         with DagsterInstance.from_config(str(home)) as instance:
             points = AssetKey("influx_demand_points")
-            return read_ledger(instance, points, datetime.now(UTC), settle=timedelta())
+            return read_ledger(instance, points, datetime.now(UTC), timedelta(), earlier[0])
 
     # As if the machine had been off for three days, and then stopped yesterday at noon.
     noon = datetime.combine(yesterday, time(12), MADRID)

@@ -1,6 +1,9 @@
 """Dagster's event log, kept open: the same files and the same answers as Dagster's own class."""
 
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, job, op
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.test_utils import create_run_for_test
 
 from demand_assets.definitions import PROJECT
 from demand_assets.event_log import MOST_OPEN, PooledSqliteEventLogStorage
@@ -95,3 +99,42 @@ def test_what_was_wiped_is_gone_and_the_log_goes_on(tmp_path: Path) -> None:
         assert instance.get_materialized_partitions(KEY) == set()
         assert two_days.execute_in_process(instance=instance).success
         assert len(instance.fetch_materializations(KEY, limit=100).records) == 2
+
+
+WATCHER = """
+import sys, time
+from dagster import DagsterInstance
+
+with DagsterInstance.from_config(sys.argv[1]) as instance:
+    storage = instance.event_log_storage
+    storage.get_logs_for_run(sys.argv[2])
+    storage.watch(sys.argv[2], None, lambda entry, cursor: print(entry.message, flush=True))
+    print("watching", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_process_sees_a_runs_events_as_they_come(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with opened(home, pooled=True) as instance:
+        run = create_run_for_test(instance, job_name="two_days")
+        instance.report_engine_event("first", run)
+        watcher = subprocess.Popen(
+            [sys.executable, "-c", WATCHER, str(home), run.run_id],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        timeout = threading.Timer(30, watcher.kill)
+        timeout.start()
+        try:
+            assert watcher.stdout
+            assert watcher.stdout.readline() == "watching\n"
+            for message in ("second", "third"):
+                instance.report_engine_event(message, run)
+                while (seen := watcher.stdout.readline().strip()) == "first":
+                    pass
+                assert seen == message
+        finally:
+            timeout.cancel()
+            watcher.kill()
+            watcher.wait()

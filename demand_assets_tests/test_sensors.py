@@ -1,6 +1,7 @@
 """Through midnights, clock changes, outages and weeks of downtime the ledger ends up true."""
 
 import itertools
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -81,6 +82,56 @@ def test_a_backfills_days_are_left_to_it(tmp_path: Path) -> None:
         assert system.runs[-1][1:] == ("2023-05-10", "2023-05-18", True)
 
 
+def test_a_backfill_that_has_not_come_to_today_does_not_keep_it_from_being_fresh(
+    tmp_path: Path,
+) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        assert system.project.materialize("2023-05-17").success
+        system.launch_backfill("2023-05-17", "2023-05-20")
+        system.tick()
+        assert [run[1] for run in system.runs] == ["2023-05-20"]
+
+
+def test_an_outage_is_waited_out_and_not_taken_for_poisoned_days(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        assert system.project.materialize("2023-05-01").success
+        system.api.faults["*"] = "outage"
+        system.run_until(madrid("2023-05-20T12:08"), 2 * MINUTES)
+        ranges = [run[1:3] for run in system.runs if run[1] != "2023-05-20"]
+        assert ranges == [("2023-05-02", "2023-05-19")]
+        del system.api.faults["*"]
+        system.at(madrid("2023-05-20T12:12")).tick()
+        assert system.runs[-1][1:] == ("2023-05-02", "2023-05-19", True)
+
+
+def test_days_before_the_first_partition_are_nobodys_business(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
+        assert system.project.materialize("2023-05-10").success
+        system.project = replace(
+            system.project, settings=replace(system.project.settings, start_date=date(2023, 5, 14))
+        )
+        system.at(madrid("2023-05-16T12:00"))
+        system.tick()
+        system.tick()
+        assert [run[1:3] for run in system.runs] == [("2023-05-16", "2023-05-16")]
+
+
+def test_the_verdict_is_recorded_when_it_says_something_new(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-10T12:06")) as system:
+        system.tick("current_day_sensor")
+        system.api.faults["*"] = "refused"
+        system.run_until(madrid("2023-05-10T15:00"), MINUTES)
+        outcomes = [(v.passed, v.severity.value) for _, v in system.verdicts[1:]]
+        assert [key for key, _ in itertools.groupby(outcomes)] == [
+            (True, "WARN"),
+            (False, "WARN"),
+            (False, "ERROR"),
+        ]
+        assert len(outcomes) < 60
+        fails = next(when for when, v in system.verdicts[1:] if v.severity.value == "ERROR")
+        assert fails == madrid("2023-05-10T14:01")
+
+
 def test_a_run_that_waits_in_the_queue_is_waited_for_and_named(tmp_path: Path) -> None:
     with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
         system.tick()
@@ -131,7 +182,7 @@ def test_a_tick_takes_as_many_queries_for_a_month_as_for_a_year(tmp_path: Path) 
         store(date(2023, 4, 10), 30)
         month = queries()
         store(date(2022, 4, 10), 365)
-        assert queries() == month
+        assert queries() <= month
         assert len(system.ledger().days(State.INGESTED)) == 395
 
 
