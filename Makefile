@@ -17,7 +17,7 @@ DEMAND_DATA_DIR ?= $(CURDIR)/data
 help:
 	@echo 'make demo   try it: a simulated API, an embedded database, http://localhost:$(PORT)'
 	@echo 'make run    the live API, into the store that .env names'
-	@echo 'make test   the tests          make lint   ruff and mypy'
+	@echo 'make test   the tests          make lint   ruff and mypy          make bench   what a backfill costs'
 
 run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 	DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
@@ -35,6 +35,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy bench
+
+bench: $(INSTALLED)
+	$(BIN)/python bench/backfill.py $(ARGS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -3,9 +3,10 @@
 Each takes one day or a contiguous range in one run, and describes every day by itself.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -45,12 +46,13 @@ from demand_assets.hourly import (
 from demand_assets.influxdb import FIELDS_METADATA
 from demand_assets.ledger import FAILED_DAYS
 from demand_assets.picture import day_markdown, sparkline
-from demand_assets.redata import Answer, REDataError, UnavailableError
+from demand_assets.redata import MADRID, Answer, REDataError, UnavailableError
 from demand_assets.resources import REDataResource
 
 GROUP = "electricity_demand"
 OWNERS = ["team:grid-data"]
 MOST_ERRORS_SHOWN = 10
+PROGRESS_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -84,7 +86,8 @@ def build_assets(
     def raw_ree_json(context: AssetExecutionContext, redata: REDataResource) -> dict[str, Answer]:
         """REData's answer for each Madrid day, as received: measured, programmed and forecast
         demand of peninsular Spain in MW, every 5 or 10 minutes."""
-        outcomes = redata.get_client().fetch(_days(context))
+        days = _days(context)
+        outcomes = redata.get_client().fetch(days, _progress(context, len(days)))
         answers = _all_or_fail(outcomes)
         for key, answer in answers.items():
             _describe(context, key, describe_answer(answer))
@@ -169,9 +172,27 @@ def build_assets(
                 "points": len(frame),
             }
             _describe(context, key, {**shown, **describe_frame(frame, day)})
+        context.log.info(f"Writing {len(hourly_demand_frame)} points to {store.address}.")
         return hourly_demand_frame
 
     return [raw_ree_json, hourly_demand_frame, influx_demand_points]
+
+
+def _progress(context: AssetExecutionContext, days: int) -> Callable[[int], None]:
+    """Tells the run's log how far it is; seldom, as each line is an event."""
+    started = told = time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if days == 1 or (now - told < PROGRESS_SECONDS and done < days):
+            return
+        told = now
+        left = timedelta(seconds=(now - started) / done * (days - done))
+        end = f"; all of them at about {datetime.now(MADRID) + left:%H:%M:%S} Madrid time"
+        context.log.info(f"{done} of {days} days fetched, {days - done} left{end if left else ''}.")
+
+    return progress
 
 
 def _days(context: AssetExecutionContext) -> list[date]:

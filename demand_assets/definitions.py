@@ -36,7 +36,9 @@ from demand_assets.sensors import build_sensors
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder of dagster.yaml, `.env` and, unless told otherwise, the data."""
 
-DAYS_PER_RUN = 92
+DAYS_PER_RUN = 8 * 31
+"""Eight full requests to the API. A run costs seconds before its first step, and of a long one more
+is lost when it fails; docs/performance.md has the measurements."""
 MEASUREMENT = "demand"
 
 T = TypeVar("T")

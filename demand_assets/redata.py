@@ -16,7 +16,7 @@ import reprlib
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, ClassVar, NoReturn, Self
@@ -137,6 +137,7 @@ class REDataClient:
         max_days_per_request: the longest span asked for at once, in days.
         retry_seconds: what a :meth:`fetch` may spend on failed attempts and waiting.
         timeout_seconds: how long one request may stay silent.
+        politeness_seconds: the rest between one span and the next.
     """
 
     base_url: str
@@ -144,6 +145,7 @@ class REDataClient:
     max_days_per_request: int = 31
     retry_seconds: float = 60.0
     timeout_seconds: float = 30.0
+    politeness_seconds: float = 0.2
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
@@ -151,8 +153,12 @@ class REDataClient:
             {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"}
         )
 
-    def fetch(self, days: Sequence[date]) -> dict[date, Answer | REDataError]:
+    def fetch(
+        self, days: Sequence[date], progress: Callable[[int], None] = lambda _: None
+    ) -> dict[date, Answer | REDataError]:
         """Ask for contiguous days in as few requests as the API takes.
+
+        After each span ``progress`` is told how many of the days have been asked for.
 
         Returns, in the order asked, each day's own answer (the samples of that Madrid day) or the
         error that befell it. A span that is refused is halved until the days that cause it stand
@@ -167,6 +173,9 @@ class REDataClient:
                 longest = max(len(span) for _, span in pieces)
             for outcome, span in pieces:
                 results.update(_per_day(outcome, span))
+            progress(len(results))
+            if len(results) < len(days):
+                time.sleep(self.politeness_seconds)
         return results
 
     def _fetch_halving(
