@@ -153,10 +153,13 @@ class Ledger:
         return State.INGESTED
 
     def days(self, *states: State) -> list[date]:
-        """Past days from the first stored one to yesterday that are in one of the states."""
-        if self.first_day is None:
-            return []
-        past = days_between(self.first_day, self.today - timedelta(days=1))
+        """Past days that are in one of the states: all from the first stored one to yesterday.
+
+        Of earlier days, those that somebody asked for in vain.
+        """
+        first = self.first_day or self.today
+        past = [day for day in sorted(self.attempts) if day < first]
+        past += days_between(first, self.today - timedelta(days=1))
         return [day for day in past if self.state(day) in states]
 
 
@@ -180,12 +183,11 @@ def read_ledger(
     # A run that starts or ends while this reads is seen at least once as under way.
     under_way = _read_under_way(instance, points, now)
     stored = {day: told for day, told in _read_stored(instance, points).items() if day >= start}
-    first_day = min(stored, default=start)
     return Ledger(
         now=now,
         settle=settle,
         stored=stored,
-        attempts=_read_attempts(instance, points, first_day),
+        attempts=_read_attempts(instance, points, start),
         under_way={**under_way, **_read_under_way(instance, points, now)},
     )
 
@@ -228,9 +230,7 @@ def _read_stored(instance: DagsterInstance, points: AssetKey) -> dict[date, Stor
     return stored
 
 
-def _read_attempts(
-    instance: DagsterInstance, points: AssetKey, first_day: date
-) -> dict[date, Attempt]:
+def _read_attempts(instance: DagsterInstance, points: AssetKey, start: date) -> dict[date, Attempt]:
     storage = instance.event_log_storage
     attempts_without_end = (
         storage.get_latest_asset_partition_materialization_attempts_without_materializations
@@ -238,7 +238,7 @@ def _read_attempts(
     unfinished = {
         day: run_id
         for key, (run_id, _) in attempts_without_end(points).items()
-        if (day := date.fromisoformat(key)) >= first_day
+        if (day := date.fromisoformat(key)) >= start
     }
     run_ids = sorted(set(unfinished.values()))
     if not run_ids:

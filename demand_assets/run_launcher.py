@@ -28,7 +28,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         try:
             answer = deserialize_value(
                 server.can_cancel_execution(
-                    CanCancelExecutionRequest(run.run_id), timeout=ANSWER_SECONDS
+                    CanCancelExecutionRequest(run_id=run.run_id), timeout=ANSWER_SECONDS
                 ),
                 CanCancelExecutionResult,
             )

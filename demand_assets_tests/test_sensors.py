@@ -104,6 +104,20 @@ def test_an_outage_is_waited_out_and_not_taken_for_poisoned_days(tmp_path: Path)
         assert system.runs[-1][1:] == ("2023-05-02", "2023-05-19", True)
 
 
+def test_history_that_a_person_asked_for_in_vain_is_asked_for_again(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        system.api.faults["2022-01-04"] = "no-data"
+        system.tick()
+        assert not system.project.materialize("2022-01-01", "2022-01-08").success
+        system.clock.shift(MINUTES)
+        system.tick("missing_days_sensor")
+        assert [run[1:] for run in system.runs[1:]] == [
+            ("2022-01-01", "2022-01-03", True),
+            ("2022-01-05", "2022-01-08", True),
+            ("2022-01-04", "2022-01-04", False),
+        ]
+
+
 def test_days_before_the_first_partition_are_nobodys_business(tmp_path: Path) -> None:
     with clockwork(tmp_path, madrid("2023-05-10T12:00")) as system:
         assert system.project.materialize("2023-05-10").success
