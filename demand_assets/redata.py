@@ -174,7 +174,7 @@ class REDataClient:
             for outcome, span in pieces:
                 results.update(_per_day(outcome, span))
             progress(len(results))
-            if len(results) < len(days):
+            if len(results) < len(days) and budget.left > 0:
                 time.sleep(self.politeness_seconds)
         return results
 
