@@ -28,7 +28,7 @@ class Project:
             self.settings,
             redata_base_url=self.api,
             data_dir=str(self.folder),
-            redata_retry_seconds=1.0,
+            redata_retry_seconds=2.0,
         )
         self.definitions: Definitions = build_definitions(self.settings)
 
