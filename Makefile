@@ -2,10 +2,13 @@
 
 PYTHON ?= python3
 PORT ?= 3000
+PAGE_PORT ?= $(shell expr $(PORT) + 1)
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DAGSTER_DEV = $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+# Dagster, and beside it a server for the page of demand_dashboard.
+DAGSTER_DEV = $(BIN)/python -m demand_assets.dashboards.serve --port $(PAGE_PORT) -- \
+    $(BIN)/dagster dev --workspace $(CURDIR)/workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 # Run history and logs of the live system and of the demo stay apart, as their data do:
 # a day invented by the demo must never count as ingested.
@@ -13,32 +16,43 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster/live
 DEMO_HOME ?= $(CURDIR)/.dagster/demo
 DEMAND_DATA_DIR ?= $(CURDIR)/data
 
-.PHONY: help run demo test lint format bench clean
+.PHONY: help run demo influxdb-dashboard test lint format bench backtest screenshots clean
 help:
 	@echo 'make demo   try it: a simulated API, an embedded database, http://localhost:$(PORT)'
 	@echo 'make run    the live API, into the store that .env names'
+	@echo 'make influxdb-dashboard   the dashboard, in the InfluxDB that .env names'
 	@echo 'make test   the tests          make lint   ruff and mypy          make bench   what a backfill costs'
+	@echo 'make backtest   how good the demand forecast is, over a year of days'
 
 run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
-	DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
+	cd $(DAGSTER_HOME) && DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
 
 demo: export DAGSTER_HOME := $(DEMO_HOME)
 demo: export DEMAND_DATA_DIR := $(DEMAND_DATA_DIR)/demo
 demo: export INFLUXDB_V2_URL :=
 demo: $(INSTALLED) $(DEMO_HOME)/dagster.yaml
-	$(BIN)/python -m demand_assets.simulator --port 0 -- $(DAGSTER_DEV)
+	cd $(DEMO_HOME) && $(BIN)/python -m demand_assets.simulator --port 0 -- $(DAGSTER_DEV)
+
+influxdb-dashboard: $(INSTALLED)
+	@$(BIN)/python -m demand_assets.dashboards
 
 test: $(INSTALLED)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 4 --dist load --maxschedchunk 1 $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy bench
 
 bench: $(INSTALLED)
-	$(BIN)/python bench/backfill.py $(ARGS)
+	$(BIN)/python -m bench.backfill $(ARGS)
+
+backtest: $(INSTALLED)
+	$(BIN)/python -m bench.backtest $(ARGS)
+
+# The README's pictures, anew; it takes Chromium and some minutes.
+screenshots: $(INSTALLED)
+	$(BIN)/python -m demand_assets_tests.screenshots
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -46,6 +60,9 @@ format: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) .dagster data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# Dagster puts the `.env` of the folder that it is started in above the environment, and the demo would
+# write to the live bucket. So it starts where there is none; the project reads its own, below it.
 
 # One instance configuration for every DAGSTER_HOME: a link, so that an edit is never forgotten.
 %/dagster.yaml:

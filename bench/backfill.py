@@ -7,32 +7,34 @@ into the same kind of store. `make bench` prints the tables of docs/performance.
 import argparse
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import requests
 from dagster import AssetMaterialization, DagsterInstance
 
-from demand_assets.definitions import PROJECT
-from demand_assets.redata import MADRID, days_between
+from bench.meter import Meter
+from bench.postgres import BATCHES, NO_BATCHES, postgres, with_storage
+from demand_assets.partitions import days_between
+from demand_assets.redata import MADRID
+from demand_assets.settings import PROJECT
 from demand_assets.simulator import Simulator, SyntheticDays
+from demand_assets_tests.project import ASSETS
+from demand_assets_tests.servers import free_port
+from demand_assets_tests.system import Page, running, wait_for
 
-YESTERDAY = datetime.now(MADRID).date() - timedelta(days=1)
+TODAY = datetime.now(MADRID).date()
+YESTERDAY = TODAY - timedelta(days=1)
 LATENCY, LATENCY_PER_DAY = 0.5, 0.005
-ASSETS = ("raw_ree_json", "hourly_demand_frame", "influx_demand_points")
-TICK = os.sysconf("SC_CLK_TCK")
+INSTANCE = (PROJECT / "dagster.yaml").read_text()
 
 
 @dataclass
@@ -47,76 +49,6 @@ class Figures:
     memory: float
     """MiB: the largest process at its peak."""
     requests: int
-
-
-# Processes
-
-
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    parent: int
-    cpu: float
-    """Seconds, with those of its children that have ended."""
-    peak: float
-    """MiB."""
-    command: str
-
-
-def processes() -> dict[int, Process]:
-    """What runs on this machine."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
-            status = (folder / "status").read_text()
-            command = (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue  # it has ended
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "0 0 kB")
-        found[int(folder.name)] = Process(
-            pid=int(folder.name),
-            parent=int(stat[1]),
-            cpu=sum(map(int, stat[11:15])) / TICK,
-            peak=int(peak.split()[1]) / 1024,
-            command=command,
-        )
-    return found
-
-
-class Meter:
-    """Watches a process and all that it starts."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.peak = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def cpu(self) -> float:
-        """Seconds used so far. A child that has ended counts once its parent has waited for it."""
-        return sum(process.cpu for process in self._family())
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _family(self) -> list[Process]:
-        running = processes()
-        family, fresh = [], [self.pid]
-        while fresh:
-            pid = fresh.pop()
-            if pid in running:
-                family.append(running[pid])
-                fresh += [p.pid for p in running.values() if p.parent == pid]
-        return family
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.2):
-            family = self._family()
-            runs = [process.peak for process in family if "spawn_main" in process.command]
-            self.peak = max([self.peak, *runs])
 
 
 # What is measured
@@ -172,9 +104,10 @@ def floor(days: int, api: str, folder: Path) -> None:
     import pandas as pd
     from dagster import build_output_context
 
-    from demand_assets.definitions import Settings, build_definitions
+    from demand_assets.definitions import build_definitions
     from demand_assets.hourly import check_plausible, hourly_frame, read_day
     from demand_assets.redata import REDataClient
+    from demand_assets.settings import Settings
 
     settings = Settings.from_environment({**os.environ, "DEMAND_DATA_DIR": str(folder)})
     answers = REDataClient(api).fetch(days_until_yesterday(days))
@@ -207,7 +140,8 @@ def measure_script(name: str, days: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder, simulator() as api:
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, __file__, "--only", name, str(days), api.url, folder], cwd=PROJECT
+            [sys.executable, "-m", "bench.backfill", "--only", name, str(days), api.url, folder],
+            cwd=PROJECT,
         )
         meter = Meter(process.pid)
         _, status, used = os.wait4(process.pid, 0)
@@ -218,29 +152,23 @@ def measure_script(name: str, days: int) -> Figures:
         return Figures(name, days, wall, cpu, used.ru_maxrss / 1024, len(api.requests))
 
 
-def measure_backfill(days: int) -> Figures:
-    """A backfill as the web page launches it, from the click until every partition is green."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        simulator() as api,
-        system(folder, api.url, days) as (
-            process,
-            page,
-        ),
-    ):
-        meter = Meter(process.pid)
-        span = days_until_yesterday(days)
+def measure_backfill(
+    days: int, instance: str = INSTANCE, server: int | None = None, **settings: str
+) -> Figures:
+    """A backfill as the web page launches it, from the click until every partition is green.
+
+    A server that keeps the records counts with the rest.
+    """
+    span = days_until_yesterday(days)
+    with simulator() as api, system(api.url, days, instance, **settings) as (process, page, _):
+        wait_for(lambda: TODAY in page.green(), 120, process)
+        meter = Meter(process.pid, *([server] if server else []))
         before, asked = meter.cpu(), len(api.requests)
         started = time.monotonic()
-        launch(page, span)
-        while (green := materialized(page, span[0], YESTERDAY)) < days:
-            assert process.poll() is None, "the system has ended"
-            if time.monotonic() - started > 1200:
-                raise TimeoutError(f"{green} of {days} days after 20 minutes")
-            time.sleep(2)
+        page.launch_backfill(span)
+        wait_for(lambda: page.green().issuperset(span), 1200, process, every=2)
         wall = time.monotonic() - started
-        while runs_under_way(page):
-            time.sleep(0.5)
+        wait_for(lambda: not page.runs_under_way(), 60, process)
         cpu = meter.cpu() - before
         meter.stop()
         return Figures("backfill", days, wall, cpu, meter.peak, len(api.requests) - asked)
@@ -248,22 +176,20 @@ def measure_backfill(days: int) -> Figures:
 
 def measure_today(days: int) -> list[float]:
     """Seconds from a request for today to its end, asked for each minute during a backfill."""
+    span = days_until_yesterday(days)
     with (
-        tempfile.TemporaryDirectory() as folder,
         simulator() as api,
-        system(folder, api.url, days, DEMAND_REFRESH_MINUTES="0.5") as (_, page),
+        system(api.url, days, DEMAND_REFRESH_MINUTES="0.5") as (process, page, _),
     ):
-        span = days_until_yesterday(days)
-        launch(page, span)
+        wait_for(lambda: TODAY in page.green(), 120, process)
         started = time.time()
-        while materialized(page, span[0], YESTERDAY) < days:
-            time.sleep(2)
+        page.launch_backfill(span)
+        wait_for(lambda: page.green().issuperset(span), 1200, process, every=2)
         ended = time.time()
         query = """query($day: String!) { runsOrError(filter: {statuses: [SUCCESS], tags: [
             {key: "dagster/partition", value: $day}]}) { ... on Runs {
             results { creationTime endTime } } } }"""
-        today = (YESTERDAY + timedelta(days=1)).isoformat()
-        runs = ask(page, query, day=today)["runsOrError"]["results"]
+        runs = page.ask(query, day=TODAY.isoformat())["runsOrError"]["results"]
         return [
             run["endTime"] - run["creationTime"]
             for run in runs
@@ -273,27 +199,21 @@ def measure_today(days: int) -> list[float]:
 
 def measure_page(days: int) -> tuple[float, float]:
     """Seconds for the partition status of so many days of the three assets: at first, and warm."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(PROJECT / "dagster.yaml", folder)
-        span = days_until_yesterday(days)
-        with DagsterInstance.from_config(folder) as instance:
+    with system("http://127.0.0.1:1", days) as (_, page, folder):
+        with DagsterInstance.from_config(str(folder / "home")) as instance:
             for asset in ASSETS:
-                for day in span:
+                for day in days_until_yesterday(days):
                     told = AssetMaterialization(asset, partition=day.isoformat())
                     instance.report_runless_asset_event(told)
-        with system(folder, "http://127.0.0.1:1", days, DAGSTER_HOME=folder, waits="no") as (
-            _,
-            page,
-        ):
-            query = """{ assetNodes { id assetPartitionStatuses { ... on TimePartitionStatuses {
-                ranges { status startKey endKey } } } partitionStats { numMaterialized } } }"""
-            times = []
-            for _ in range(6):
-                started = time.monotonic()
-                nodes = ask(page, query)["assetNodes"]
-                times.append(time.monotonic() - started)
-                assert [n["partitionStats"]["numMaterialized"] for n in nodes] == [days] * 3
-            return times[0], sorted(times[1:])[2]
+        query = """{ assetNodes { id assetPartitionStatuses { ... on TimePartitionStatuses {
+            ranges { status startKey endKey } } } partitionStats { numMaterialized } } }"""
+        times = []
+        for _ in range(6):
+            started = time.monotonic()
+            nodes = page.ask(query)["assetNodes"]
+            times.append(time.monotonic() - started)
+            assert [n["partitionStats"]["numMaterialized"] for n in nodes] == [days] * 3
+        return times[0], sorted(times[1:])[2]
 
 
 @contextmanager
@@ -305,93 +225,25 @@ def simulator() -> Iterator[Simulator]:
 
 @contextmanager
 def system(
-    folder: str, api: str, days: int, waits: str = "for today", **settings: str
-) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`make run`, with a folder of its own; it has stored today, and ends with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "REDATA_BASE_URL": api,
-        "DEMAND_START_DATE": days_until_yesterday(days)[0].isoformat(),
-        "DAGSTER_HOME": f"{folder}/home",
-        "DEMAND_DATA_DIR": f"{folder}/data",
-        **settings,
-    }
-    with Path(folder, "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["make", "run", f"PORT={port}"],
-            cwd=PROJECT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        page = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + 180
-            while True:
-                try:
-                    green = materialized(page, YESTERDAY, YESTERDAY + timedelta(days=2))
-                    if green or waits == "no":
-                        break
-                except (requests.ConnectionError, KeyError, TypeError):
-                    pass
-                assert process.poll() is None and time.monotonic() < deadline, Path(
-                    folder, "log"
-                ).read_text()[-2000:]
-                time.sleep(1)
-            yield process, page
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(60)
-
-
-# The web page's questions
-
-
-def ask(page: str, query: str, **variables: Any) -> Any:
-    answer = requests.post(
-        f"{page}/graphql", json={"query": query, "variables": variables}, timeout=60
-    ).json()
-    assert "errors" not in answer, answer["errors"]
-    return answer["data"]
-
-
-def launch(page: str, days: list[date]) -> None:
-    """Select the days and all three assets, and click on 'Launch backfill'."""
-    launched = ask(
-        page,
-        """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
-            __typename ... on PythonError { message } } }""",
-        p={
-            "partitionNames": [day.isoformat() for day in days],
-            "assetSelection": [{"path": [asset]} for asset in ASSETS],
-        },
-    )["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-
-
-def materialized(page: str, first: date, last: date) -> int:
-    """How many days of a span are green for the points."""
-    ranges = ask(
-        page,
-        """{ assetNodeOrError(assetKey: {path: ["influx_demand_points"]}) { ... on AssetNode {
-            assetPartitionStatuses { ... on TimePartitionStatuses {
-                ranges { status startKey endKey } } } } } }""",
-    )["assetNodeOrError"]["assetPartitionStatuses"]["ranges"]
-    return sum(
-        len(days_between(max(first, date.fromisoformat(r["startKey"])), min(last, end)))
-        for r in ranges
-        if r["status"] == "MATERIALIZED" and (end := date.fromisoformat(r["endKey"])) >= first
-    )
-
-
-def runs_under_way(page: str) -> bool:
-    query = """{ runsOrError(filter: {statuses: [QUEUED, STARTING, STARTED]}) {
-        ... on Runs { results { runId } } } }"""
-    return bool(ask(page, query)["runsOrError"]["results"])
+    api: str, days: int, instance: str = INSTANCE, **settings: str
+) -> Iterator[tuple[subprocess.Popen, Page, Path]]:
+    """`make run` with a folder of its own, until the block ends."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, page = Path(name), Page()
+        (folder / "home").mkdir()
+        (folder / "home" / "dagster.yaml").write_text(instance)
+        with running(
+            ["make", "run", f"PORT={page.port}"],
+            folder / "log",
+            **{k: v for k, v in os.environ.items() if k.startswith("INFLUXDB_V2_")},
+            REDATA_BASE_URL=api,
+            DEMAND_START_DATE=days_until_yesterday(days)[0].isoformat(),
+            DAGSTER_HOME=str(folder / "home"),
+            DEMAND_DATA_DIR=str(folder / "data"),
+            **settings,
+        ) as process:
+            wait_for(page.is_up, 180, process)
+            yield process, page, folder
 
 
 # The table
@@ -437,7 +289,25 @@ def main() -> None:
     delays = ", ".join(f"{delay:.0f}" for delay in measure_today(options.days[-1]))
     print(f"\nToday, asked for each minute during that backfill, was stored after {delays} s.")
     first, warm = measure_page(2000)
-    print(f"The page's status of 2,000 days x 3 assets took {first:.2f} s, then {warm:.2f} s.")
+    print(f"The page's status of 2,000 days x 3 assets took {first:.2f} s, then {warm:.2f} s.\n")
+    days = options.days[-1]
+    rows = [
+        replace(
+            measure_backfill(days, with_storage(INSTANCE, ""), None, **NO_BATCHES),
+            what="Dagster's SQLite",
+        ),
+        replace(measure_backfill(days), what="SQLite of dagster.yaml"),
+    ]
+    for what, settings in (("PostgreSQL", NO_BATCHES), ("PostgreSQL, events in batches", BATCHES)):
+        with postgres(free_port()) as server:
+            if server is None:
+                print("No PostgreSQL here: it takes initdb, and the project's extra `postgres`.")
+                continue
+            instance = with_storage(INSTANCE, server.storage)
+            rows.append(
+                replace(measure_backfill(days, instance, server.pid, **settings), what=what)
+            )
+    print(table(rows, loop))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from dagster import (
 )
 
 from demand_assets.checks import (
-    Freshness,
     frame_check_specs,
     judge_forecast,
     judge_hours,
@@ -36,9 +35,10 @@ from demand_assets.hourly import (
     REAL,
     ImplausibleDemandError,
     check_plausible,
-    day_of_hours,
     describe_answer,
     describe_frame,
+    digest,
+    frames_by_day,
     hourly_frame,
     missing_samples,
     read_day,
@@ -48,6 +48,7 @@ from demand_assets.ledger import FAILED_DAYS
 from demand_assets.picture import day_markdown, sparkline
 from demand_assets.redata import MADRID, Answer, REDataError, UnavailableError
 from demand_assets.resources import REDataResource
+from demand_assets.settings import DAYS_PER_RUN, Settings
 
 GROUP = "electricity_demand"
 OWNERS = ["team:grid-data"]
@@ -68,11 +69,14 @@ class Store:
 
 
 def build_assets(
-    partitions: DailyPartitionsDefinition, store: Store, freshness: Freshness, days_per_run: int
+    partitions: DailyPartitionsDefinition, store: Store, settings: Settings
 ) -> list[AssetsDefinition]:
     """The assets over the given days, for the given store."""
-    backfill_policy = BackfillPolicy.multi_run(max_partitions_per_run=days_per_run)
+    backfill_policy = BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
     frame_checks = frame_check_specs("hourly_demand_frame", partitions)
+
+    def _morning_end(day: date) -> datetime:
+        return datetime.combine(day, settings.forecast_at, MADRID)
 
     @asset(
         partitions_def=partitions,
@@ -147,7 +151,8 @@ def build_assets(
         pool="store",
         # Of all partitions together, for the badge; `today_is_fresh` judges today.
         freshness_policy=FreshnessPolicy.time_window(
-            fail_window=freshness.fail_after, warn_window=freshness.warn_after
+            fail_window=settings.freshness.fail_after,
+            warn_window=settings.freshness.warn_after,
         ),
         metadata={
             FIELDS_METADATA: [REAL, FORECAST],
@@ -160,10 +165,8 @@ def build_assets(
     ) -> pd.DataFrame:
         """The hours as points of measurement `demand`, fields `RealDemand` and `ForecastDemand`,
         no tags. A green partition means: the store has acknowledged every point of that day."""
-        days = day_of_hours(hourly_demand_frame)
-        for day in _days(context):
-            key = day.isoformat()
-            frame = hourly_demand_frame[days == key]
+        for key, frame in frames_by_day(hourly_demand_frame, context.partition_keys).items():
+            day = date.fromisoformat(key)
             shown = {
                 "measured": sparkline(frame[REAL], day),
                 "forecast": sparkline(frame[FORECAST], day),
@@ -171,26 +174,37 @@ def build_assets(
                 "store": store.address,
                 "points": len(frame),
             }
-            _describe(context, key, {**shown, **describe_frame(frame, day)})
-        context.log.info(f"Writing {len(hourly_demand_frame)} points to {store.address}.")
+            # What the next days' forecasts are made from, in two words; see demand_forecast.
+            basis = {
+                "digest": digest(frame[REAL]),
+                "morning_digest": digest(frame.loc[frame.index < _morning_end(day), REAL]),
+            }
+            _describe(context, key, {**shown, **describe_frame(frame, day), **basis})
+        context.log.info(
+            f"Writing {len(hourly_demand_frame)} points of {len(context.partition_keys)} days"
+            f" to {store.address}."
+        )
         return hourly_demand_frame
 
     return [raw_ree_json, hourly_demand_frame, influx_demand_points]
 
 
-def _progress(context: AssetExecutionContext, days: int) -> Callable[[int], None]:
+def _progress(context: AssetExecutionContext, days: int) -> Callable[[int, int], None]:
     """Tells the run's log how far it is; seldom, as each line is an event."""
     started = told = time.monotonic()
 
-    def progress(done: int) -> None:
+    def progress(done: int, requests: int) -> None:
         nonlocal told
         now = time.monotonic()
         if days == 1 or (now - told < PROGRESS_SECONDS and done < days):
             return
         told = now
         left = timedelta(seconds=(now - started) / done * (days - done))
-        end = f"; all of them at about {datetime.now(MADRID) + left:%H:%M:%S} Madrid time"
-        context.log.info(f"{done} of {days} days fetched, {days - done} left{end if left else ''}.")
+        told_left = f", {days - done} left; done at about {datetime.now(MADRID) + left:%H:%M:%S}"
+        context.log.info(
+            f"{done} of {days} days fetched in {requests} requests"
+            f"{told_left + ' Madrid time' if left else ''}."
+        )
 
     return progress
 

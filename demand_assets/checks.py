@@ -6,8 +6,8 @@ themselves, or what nobody can mend.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -39,11 +39,12 @@ from demand_assets.hourly import (
     REAL,
     ImplausibleDemandError,
     day_hours,
-    day_of_hours,
+    frames_by_day,
 )
 from demand_assets.influxdb import InfluxDBAccessError
 from demand_assets.ledger import Ledger, end_of, read_ledger
 from demand_assets.redata import MADRID
+from demand_assets.settings import Settings
 
 HOURS_ARE_COMPLETE = "hours_are_complete"
 DEMAND_IS_PLAUSIBLE = "demand_is_plausible"
@@ -61,16 +62,7 @@ MOST_STRETCHES = 6
 # Today
 
 
-@dataclass(frozen=True)
-class Freshness:
-    """How old today may be: the newest measured hour, and the last materialization."""
-
-    warn_after: timedelta = timedelta(minutes=80)
-    """An hour closes every 60 minutes, and is stored within 15."""
-    fail_after: timedelta = timedelta(minutes=120)
-
-
-def judge_freshness(ledger: Ledger, refresh: timedelta, freshness: Freshness) -> AssetCheckResult:
+def judge_freshness(ledger: Ledger, settings: Settings) -> AssetCheckResult:
     """Whether today's data are as new as they can be; if not, why.
 
     The lag runs from the end of today's newest measured hour, before there is one from midnight.
@@ -85,24 +77,24 @@ def judge_freshness(ledger: Ledger, refresh: timedelta, freshness: Freshness) ->
     age = now - (stored.at if stored else midnight)
     lag = now - measured_until
     stale = max(lag, age)
-    passed = stale <= freshness.warn_after
+    passed = stale <= settings.freshness.warn_after
     metadata: dict[str, MetadataValue] = {
         "lag_minutes": MetadataValue.float(round(lag / timedelta(minutes=1), 1)),
-        "next_refresh": MetadataValue.timestamp(ledger.refresh_due(refresh)),
+        "next_refresh": MetadataValue.timestamp(ledger.refresh_due(settings.refresh)),
     }
     if stored and stored.last_hour:
         metadata["last_hour"] = MetadataValue.timestamp(stored.last_hour)
     if stored:
         metadata["last_materialization"] = MetadataValue.timestamp(stored.at)
-    text = f"Today, {today}, is measured until {_clock(measured_until)}."
+    text = f"Today, {today}, is measured until {clock(measured_until)}."
     if not passed:
-        why = _why_stale(ledger, refresh)
+        why = _why_stale(ledger, settings.refresh)
         metadata["why"] = MetadataValue.text(why)
         text = f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}"
     return AssetCheckResult(
         check_name=TODAY_IS_FRESH,
         passed=passed,
-        severity=_severity(stale > freshness.fail_after),
+        severity=_severity(stale > settings.freshness.fail_after),
         metadata=metadata,
         description=text,
     )
@@ -113,9 +105,9 @@ def _why_stale(ledger: Ledger, refresh: timedelta) -> str:
     stored, attempt = ledger.stored.get(today), ledger.attempts.get(today)
     under_way, since = ledger.under_way.get(today, (None, ledger.now))
     if stored and not attempt and ledger.now - stored.at <= refresh + STUCK_AFTER:
-        return f"API silent: it answered at {_clock(stored.at)} without newer measured hours."
+        return f"API silent: it answered at {clock(stored.at)} without newer measured hours."
     if under_way and ledger.now - since > STUCK_AFTER:
-        return f"Queue stuck: {under_way} since {_clock(since)}."
+        return f"Queue stuck: {under_way} since {clock(since)}."
     if attempt:
         return f"Runs failing, run {attempt.run_id[:8]} the last: {attempt.error}"
     if under_way:
@@ -215,6 +207,19 @@ def judge_store(frame: pd.DataFrame, stored: pd.DataFrame) -> AssetCheckResult:
     )
 
 
+def evaluation(asset: AssetKey, verdict: AssetCheckResult, **more: Any) -> AssetCheckEvaluation:
+    """A verdict as Dagster's storage takes it; ``more`` are further fields."""
+    return AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=str(verdict.check_name),
+        passed=verdict.passed,
+        severity=verdict.severity,
+        metadata=verdict.metadata,
+        description=verdict.description,
+        **more,
+    )
+
+
 def record(
     context: OpExecutionContext, asset: AssetKey, verdicts: Mapping[str, list[AssetCheckResult]]
 ) -> None:
@@ -222,36 +227,27 @@ def record(
 
     Dagster would take one verdict for a whole range.
     """
+    if not verdicts:
+        return
     stored = context.instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, DagsterEventType.ASSET_MATERIALIZATION, set(verdicts)
     )
     for key, results in verdicts.items():
-        for result in results:
-            target = key in stored and AssetCheckEvaluationTargetMaterializationData(
+        target = None
+        if key in stored:
+            target = AssetCheckEvaluationTargetMaterializationData(
                 storage_id=stored[key], run_id=context.run_id, timestamp=time.time()
             )
-            context.log_event(
-                AssetCheckEvaluation(  # type: ignore[arg-type]  # it is taken, see its code
-                    asset_key=asset,
-                    check_name=str(result.check_name),
-                    passed=result.passed,
-                    severity=result.severity,
-                    metadata=result.metadata,
-                    description=result.description,
-                    target_materialization_data=target or None,
-                    partition=key,
-                )
-            )
+        for result in results:
+            told = evaluation(asset, result, target_materialization_data=target, partition=key)
+            context.log_event(told)  # type: ignore[arg-type]  # it is taken, see its code
 
 
 def build_checks(
     partitions: DailyPartitionsDefinition,
     frame: AssetKey,
     points: AssetKey,
-    freshness: Freshness,
-    refresh: timedelta,
-    settle: timedelta,
-    start: date,
+    settings: Settings,
 ) -> list[AssetChecksDefinition]:
     """The checks that are steps of their own, and those that a person may run from the page."""
 
@@ -282,11 +278,9 @@ def build_checks(
             )
             verdicts = {key: [unread] for key in context.partition_keys}
         else:
-            written, stored = day_of_hours(hourly_demand_frame), day_of_hours(found)
-            verdicts = {
-                key: [judge_store(hourly_demand_frame[written == key], found[stored == key])]
-                for key in context.partition_keys
-            }
+            written = frames_by_day(hourly_demand_frame, context.partition_keys)
+            stored = frames_by_day(found, context.partition_keys)
+            verdicts = {key: [judge_store(written[key], stored[key])] for key in written}
         record(context.op_execution_context, points, verdicts)
         yield Output(None)
 
@@ -294,8 +288,8 @@ def build_checks(
     def today_is_fresh(context: AssetCheckExecutionContext) -> AssetCheckResult:
         """Is the newest hour of today's data, and today's last refresh, recent enough? Judged by
         `current_day_sensor` every minute, without a run."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
-        return judge_freshness(ledger, refresh, freshness)
+        ledger = read_ledger(context.instance, points, settings, datetime.now(UTC))
+        return judge_freshness(ledger, settings)
 
     return [store_matches_frame, today_is_fresh]
 
@@ -315,5 +309,6 @@ def _in_words(missing: pd.DatetimeIndex) -> str:
     return ", ".join(words[:MOST_STRETCHES]) + (" …" if len(words) > MOST_STRETCHES else "")
 
 
-def _clock(moment: datetime) -> str:
+def clock(moment: datetime) -> str:
+    """The time of day as a person in Madrid reads it."""
     return f"{moment.astimezone(MADRID):%H:%M} Madrid time"

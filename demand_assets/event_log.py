@@ -8,18 +8,24 @@ everything else are Dagster's: without the line in `dagster.yaml` the same folde
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from dagster import DagsterInstance, EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.event import listen
+
+# Unless told otherwise, Dagster hands over each event alone.
+os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
 
 MOST_OPEN = 16
 """Databases kept open: the index, and one for each of the newest runs."""
@@ -33,10 +39,12 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         self._inst_data = inst_data
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._tables: set[str] = set()
+        self._batch: dict[str, Connection] = {}
 
     def register_instance(self, instance: DagsterInstance) -> None:
         folder = Path(instance.root_directory) / "history" / "runs"
         SqliteEventLogStorage.__init__(self, str(folder), self._inst_data)
+        self._db_lock = RLock()  # type: ignore[assignment]  # a batch holds it throughout
         super().register_instance(instance)
 
     @classmethod
@@ -51,8 +59,12 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+        with self._db_lock:
+            if shard in self._batch:
+                yield self._batch[shard]
+                return
+            with self._engine(shard).begin() as connection:
+                yield connection
 
     def _engine(self, shard: str) -> Engine:
         """The database of a run or of the index, opened and, the first time, created."""
@@ -78,9 +90,35 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(event)
-        if event.run_id:
-            # The web page follows a run by watching its file; a commit goes to the file beside it.
-            os.utime(self.path_for_shard(event.run_id))
+        if event.run_id and not self._batch:
+            self._show(event.run_id)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store a step's events in one transaction for each database, or none of them."""
+        with self._db_lock, ExitStack() as stack:
+            try:
+                for shard in (INDEX_SHARD_NAME, events[0].run_id):
+                    self._batch[shard] = stack.enter_context(self._connect(shard))
+                super().store_event_batch(events)
+            finally:
+                self._batch.clear()
+        self._show(events[0].run_id)
+
+    def _show(self, run_id: str) -> None:
+        # The web page follows a run by watching its file; a commit goes to the file beside it.
+        with suppress(FileNotFoundError):  # the run has just been deleted from the page
+            os.utime(self.path_for_shard(run_id))
+
+    def delete_events(self, run_id: str) -> None:
+        # Dagster's own class leaves the verdicts, and the run's file, which does not shrink.
+        checks = AssetCheckExecutionsTable
+        with self._db_lock:
+            super().delete_events(run_id)
+            with self.index_connection() as connection:
+                connection.execute(checks.delete().where(checks.c.run_id == run_id))
+            self._close(run_id)
+            for part in ("", "-wal", "-shm"):
+                Path(self.path_for_shard(run_id) + part).unlink(missing_ok=True)
 
     def has_table(self, table_name: str) -> bool:
         if table_name not in self._tables and super().has_table(table_name):

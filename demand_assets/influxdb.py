@@ -5,12 +5,12 @@ reported as done only after the server has acknowledged every point of it.
 """
 
 import itertools
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -26,6 +26,8 @@ from influxdb_client import InfluxDBClient, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from pydantic import Field
+
+from demand_assets.patience import backoff, retry_after, within
 
 FIELDS_METADATA = "influxdb/fields"
 """Key of an asset's definition metadata: the columns of its frame, which are the fields kept."""
@@ -69,7 +71,9 @@ class InfluxDBResource(ConfigurableResource):
     )
     verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
     ca_certificate: str | None = Field(
-        default=None, description="File with the certificates of a private authority (PEM)."
+        default=None,
+        description="PEM file with the certificates of a private authority"
+        " (INFLUXDB_V2_SSL_CA_CERT).",
     )
     gzip: bool = Field(default=True, description="Compress what is written.")
 
@@ -112,14 +116,14 @@ class InfluxDBResource(ConfigurableResource):
         """
         deadline = time.monotonic() + self.retry_seconds
         for attempt in itertools.count(1):
-            pause = min(15.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
+            pause = backoff(attempt)
             try:
-                write()
+                within(self.connect_timeout_seconds + self.read_timeout_seconds, write)
                 return
             except ApiException as error:
                 if error.status != 429 and error.status < 500:
                     raise
-                pause = _retry_after(error) or pause
+                pause = retry_after(error.headers or {}) or pause
                 if time.monotonic() + pause > deadline:
                     raise
             except (urllib3.exceptions.HTTPError, OSError):
@@ -149,8 +153,15 @@ class InfluxDBResource(ConfigurableResource):
             mend = f"Check INFLUXDB_V2_ORG: there is no organization {self.org}."
         elif error.status == 404:
             mend = f"Check INFLUXDB_V2_BUCKET: create bucket {self.bucket} or name another."
+        elif "field type conflict" in str(said):  # a 422 of InfluxDB 2, a 400 of InfluxDB 1
+            mend = (
+                "The bucket holds these fields as another type."
+                " Check INFLUXDB_V2_BUCKET: empty that measurement, or name another bucket."
+            )
         elif error.status == 400:
-            mend = "A field of another type under the same name? Check INFLUXDB_V2_BUCKET."
+            mend = "Check INFLUXDB_V2_URL and INFLUXDB_V2_BUCKET: these points are not accepted."
+        elif error.status == 413:
+            mend = "A proxy in front of it takes no request of that size; raise its limit."
         elif error.status == 422:
             mend = "Points older than the bucket keeps them? Check its retention."
         else:
@@ -229,21 +240,17 @@ class InfluxDBIOManager(ConfigurableIOManager):
             "stop": stop or datetime.now(UTC) + timedelta(days=2),
         }
         with self.influxdb.get_client() as client:
-            records = client.query_api().query_stream(_READ, params=parameters)
-            rows = [(r.get_time(), *(r.values.get(f) for f in fields)) for r in records]
+
+            def read() -> list[tuple[Any, ...]]:
+                records = client.query_api().query_stream(_READ, params=parameters)
+                return [(r.get_time(), *(r.values.get(f) for f in fields)) for r in records]
+
+            rows = within(self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds, read)
         frame = pd.DataFrame(rows, columns=["time", *fields]).astype(
             dict.fromkeys(fields, "float64")
         )
         frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
         return frame.set_index("time")
-
-
-def _retry_after(error: ApiException) -> float | None:
-    headers = error.headers or urllib3.HTTPHeaderDict()
-    try:
-        return urllib3.util.Retry().get_retry_after(urllib3.HTTPResponse(headers=headers))
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return None
 
 
 _READ = """\

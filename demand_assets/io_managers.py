@@ -2,13 +2,14 @@
 
 import gzip
 import json
-import os
-import uuid
+import math
+import time
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow
 from dagster import ConfigurableIOManager, InputContext, OutputContext
 from dagster._core.storage.db_io_manager import DbIOManager, TableSlice
+from dagster._utils.backoff import backoff
 from dagster_duckdb.io_manager import DuckDbClient
 from dagster_duckdb_pandas import DuckDBPandasIOManager
 from dagster_duckdb_pandas.duckdb_pandas_type_handler import DuckDBPandasTypeHandler
@@ -25,8 +27,13 @@ from duckdb import DuckDBPyConnection
 from pydantic import Field
 from upath import UPath
 
-from demand_assets.hourly import day_of_hours
+from demand_assets.files import UNFINISHED, write_whole
+from demand_assets.hourly import frames_by_day
+from demand_assets.influxdb import FIELDS_METADATA
 from demand_assets.redata import Answer
+
+TABLE = "influx_demand_points"
+"""The embedded store's one table, whichever asset writes to it, as a bucket has one measurement."""
 
 
 class PartitionFileError(Exception):
@@ -49,8 +56,9 @@ class _PartitionFiles(ConfigurableIOManager):
     def handle_output(self, context: OutputContext, obj: Any) -> None:
         folder = self._folder(context)
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
         for key, content in self._encode(obj, context.asset_partition_keys):
-            _write_whole(folder / f"{key}{self.extension}", content)
+            write_whole(folder / f"{key}{self.extension}", content)
         context.add_output_metadata({"folder": str(folder)})
 
     def load_input(self, context: InputContext) -> Any:
@@ -106,34 +114,19 @@ class ParquetFrameIOManager(_PartitionFiles):
     extension: ClassVar[str] = ".parquet"
 
     def _encode(self, obj: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        days = dict(iter(obj.groupby(day_of_hours(obj))))
-        for key in keys:
-            yield key, days.get(key, obj.iloc[:0]).to_parquet()
+        for key, frame in frames_by_day(obj, keys).items():
+            yield key, frame.to_parquet()
 
     def _decode(self, files: Iterator[tuple[str, bytes]]) -> pd.DataFrame:
         return pd.concat([pd.read_parquet(BytesIO(content)) for _, content in files])
 
 
-def _write_whole(path: UPath, content: bytes) -> None:
-    """Make the file appear whole or not at all.
-
-    An object store shows an object only once its upload is complete; on a local disk a rename
-    does the same.
-    """
-    if not isinstance(path, os.PathLike):
-        path.write_bytes(content)
-        return
-    local = Path(path)  # a UPath of file:// cannot be renamed
-    temporary = local.with_name(f".{local.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(local)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _remove_leftovers(folder: UPath) -> None:
+    """What writers that were killed have left behind, once it cannot be one at work."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        with suppress(FileNotFoundError):  # another run is quicker
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 class EmbeddedStoreIOManager(DuckDBPandasIOManager):
@@ -158,15 +151,28 @@ class EmbeddedStore(DbIOManager):
     """The IO manager at work. It can be read without Dagster's partitions, as a bucket can."""
 
     def read(self, fields: list[str], start: datetime, stop: datetime) -> pd.DataFrame:
-        """The hours in [start, stop) as a frame: UTC index ``time``, one column per field."""
-        columns = ", ".join(f'"{field}"' for field in fields)
-        with duckdb.connect(self._database, read_only=True) as connection:
-            rows = connection.execute(
-                f"select time, {columns} from main.influx_demand_points"
-                " where time >= $start and time < $stop order by time",
-                {"start": start, "stop": stop},
-            )
-            return _as_frame(rows.df())
+        """The hours in [start, stop) as a frame: UTC index ``time``, one column per field.
+
+        As in a bucket, what nobody has written yet has no values.
+        """
+        if not Path(self._database).exists():
+            return _as_frame(pd.DataFrame({"time": []})).reindex(columns=fields)
+        # Somebody else may just be writing.
+        connect = partial(duckdb.connect, self._database, read_only=True)
+        with backoff(connect, retry_on=(duckdb.IOException,), max_retries=4) as connection:
+            try:
+                rows = connection.execute(
+                    f"from main.{TABLE} where time >= $start and time < $stop order by time",
+                    {"start": start, "stop": stop},
+                ).df()
+            except duckdb.CatalogException:  # whoever made the file has not come to the table
+                rows = pd.DataFrame({"time": []})
+        return _as_frame(rows).reindex(columns=fields, fill_value=math.nan)
+
+    def _get_table_slice(
+        self, context: OutputContext | InputContext, output_context: OutputContext
+    ) -> TableSlice:
+        return super()._get_table_slice(context, output_context)._replace(table=TABLE)
 
 
 class _Client(DuckDbClient):
@@ -212,7 +218,10 @@ class _FrameHandler(DuckDBPandasTypeHandler):
     def load_input(
         self, context: InputContext, table_slice: TableSlice, connection: DuckDBPyConnection
     ) -> pd.DataFrame:
-        return _as_frame(super().load_input(context, table_slice, connection)).sort_index()
+        frame = _as_frame(super().load_input(context, table_slice, connection)).sort_index()
+        asset = context.upstream_output
+        fields = (asset.definition_metadata if asset else {}).get(FIELDS_METADATA, frame.columns)
+        return frame[list(fields)]
 
 
 def _as_frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    EventLogRecord,
     Failure,
     RunsFilter,
 )
@@ -35,7 +36,9 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from demand_assets.redata import MADRID, days_between
+from demand_assets.partitions import days_between
+from demand_assets.redata import MADRID
+from demand_assets.settings import Settings
 
 FAILED_DAYS = "failed_days"
 """Key of a failure's metadata: the days that made a run fail, by partition key."""
@@ -51,6 +54,17 @@ UNDER_WAY = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
+DEMAND_JOB, TODAY_JOB = "demand_job", "today_job"
+"""The three assets of any days; the same of today, and what is shown of it."""
+FORECAST_JOB, MODEL_JOB, SCORE_JOB = "forecast_job", "forecast_model_job", "forecast_score_job"
+STORED_BY_JOB = {
+    DEMAND_JOB: AssetKey("influx_demand_points"),
+    TODAY_JOB: AssetKey("influx_demand_points"),
+    FORECAST_JOB: AssetKey("demand_forecast"),
+    MODEL_JOB: AssetKey("demand_forecast_model"),
+    SCORE_JOB: AssetKey("demand_forecast_score"),
+}
+"""What a run of a job is for in the end."""
 MOST_IDS_IN_A_QUERY = 5_000
 """Dagster allows 10,000 records; 5,000 days are 13 years."""
 
@@ -91,6 +105,10 @@ class Stored:
     hours_expected: int | None
     last_hour: datetime | None
     """Start of the newest hour with measured demand."""
+    digest: str | None = None
+    """Of the measured demand; it changes when that does."""
+    morning_digest: str | None = None
+    """The same of the hours before the next day's forecast is due."""
 
     @property
     def short(self) -> bool:
@@ -169,23 +187,24 @@ def end_of(day: date) -> datetime:
 
 
 def read_ledger(
-    instance: DagsterInstance, points: AssetKey, now: datetime, settle: timedelta, start: date
+    instance: DagsterInstance, points: AssetKey, settings: Settings, now: datetime
 ) -> Ledger:
     """Ask the instance.
 
     Args:
         instance: where the partitions' history is.
         points: the asset whose partitions are the days.
+        settings: of these ``settle``, and ``start_date``: what was stored of earlier days is not
+            looked at.
         now: the present, aware.
-        settle: how long after its end a day counts as final.
-        start: the first partition; what was stored of earlier days is not looked at.
     """
     # A run that starts or ends while this reads is seen at least once as under way.
     under_way = _read_under_way(instance, points, now)
+    start = settings.start_date
     stored = {day: told for day, told in _read_stored(instance, points).items() if day >= start}
     return Ledger(
         now=now,
-        settle=settle,
+        settle=settings.settle,
         stored=stored,
         attempts=_read_attempts(instance, points, start),
         under_way={**under_way, **_read_under_way(instance, points, now)},
@@ -226,6 +245,8 @@ def _read_stored(instance: DagsterInstance, points: AssetKey) -> dict[date, Stor
                 hours=values.get("hours"),
                 hours_expected=values.get("hours_expected"),
                 last_hour=None if last_hour is None else datetime.fromtimestamp(last_hour, UTC),
+                digest=values.get("digest"),
+                morning_digest=values.get("morning_digest"),
             )
     return stored
 
@@ -276,7 +297,7 @@ def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
         if record.end_time
         else record.update_timestamp.replace(tzinfo=UTC),
         number=int(run.tags.get(ATTEMPT_TAG, 0)),
-        days=tuple(_days_of(run)),
+        days=tuple(days_of(run)),
         blamed=blamed,
         error=error,
     )
@@ -298,8 +319,10 @@ def _read_under_way(
                 under_way[day] = (f"backfill {backfill.backfill_id}", since)
     for record in instance.get_run_records(RunsFilter(statuses=UNDER_WAY)):
         run = record.dagster_run
+        if not stores(run, points):
+            continue
         state = "queued" if run.status == DagsterRunStatus.QUEUED else "running"
-        for day in _days_of(run):
+        for day in days_of(run):
             under_way[day] = (
                 f"run {run.run_id[:8]} is {state}",
                 record.update_timestamp.replace(tzinfo=UTC),
@@ -311,7 +334,8 @@ def _days_to_come(backfill: PartitionBackfill, points: AssetKey) -> list[date]:
     """The days that a backfill has not yet done."""
     data = backfill.asset_backfill_data
     if data is None:  # of a job
-        keys = set(backfill.partition_names or [])
+        job = str(backfill.partition_set_name).removesuffix("_partition_set")
+        keys = set(backfill.partition_names or []) if STORED_BY_JOB.get(job) == points else set()
     elif points in data.target_subset.asset_keys:
         done = data.materialized_subset | data.failed_and_downstream_subset
         keys = set(data.target_subset.get_partitions_subset(points).get_partition_keys())
@@ -322,7 +346,28 @@ def _days_to_come(backfill: PartitionBackfill, points: AssetKey) -> list[date]:
     return [date.fromisoformat(key) for key in sorted(keys)]
 
 
-def _days_of(run: DagsterRun) -> list[date]:
+def stores(run: DagsterRun, asset: AssetKey) -> bool:
+    """Whether a run is for an asset, and not for what is made of it."""
+    return STORED_BY_JOB.get(run.job_name) == asset or asset in (run.asset_selection or ())
+
+
+def newest_materializations(
+    instance: DagsterInstance, asset: AssetKey, days: Iterable[date]
+) -> dict[date, EventLogRecord]:
+    """The last materialization of each of the days that has one."""
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset, DagsterEventType.ASSET_MATERIALIZATION, {day.isoformat() for day in days}
+    )
+    if not ids:
+        return {}
+    records = instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=asset, storage_ids=sorted(ids.values())), limit=len(ids)
+    ).records
+    return {date.fromisoformat(str(r.partition_key)): r for r in records}
+
+
+def days_of(run: DagsterRun) -> list[date]:
+    """The partitions that a run is for, as its tags say."""
     alone = run.tags.get(PARTITION_NAME_TAG)
     first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG, alone)
     last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG, alone)

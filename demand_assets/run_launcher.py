@@ -1,7 +1,7 @@
 """Dagster's run launcher, which also tells whether a run's process lives. `dagster.yaml` names it.
 
 Dagster's own launcher cannot tell, so that a run which a power cut or a full memory ended stays
-'started', with its places in the queue and the pools. Run monitoring asks this one each minute.
+'started', with its places in the queue and the pools. Run monitoring asks this one every 15 s.
 """
 
 from dagster import DagsterRun

@@ -29,9 +29,18 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
 )
 
-from demand_assets.checks import TODAY_IS_FRESH, Freshness, judge_freshness
-from demand_assets.ledger import ATTEMPT_TAG, Ledger, State, end_of, read_ledger, stretches
-from demand_assets.redata import MADRID
+from demand_assets.checks import TODAY_IS_FRESH, clock, evaluation, judge_freshness
+from demand_assets.ledger import (
+    ATTEMPT_TAG,
+    DEMAND_JOB,
+    TODAY_JOB,
+    Ledger,
+    State,
+    end_of,
+    read_ledger,
+    stretches,
+)
+from demand_assets.settings import DAYS_PER_RUN, Settings
 
 MOST_REQUESTS = 5
 """Runs asked for in one tick; the rest waits for the next one, a minute later."""
@@ -57,14 +66,14 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
     if today in ledger.under_way:
         plan.reasons.append(f"Today, {today}: {ledger.under_way[today][0]}.")
     elif ledger.now >= due:
-        plan.requests.append(_request([today], PRIORITY_TODAY))
+        plan.requests.append(request([today], PRIORITY_TODAY, job=TODAY_JOB))
     elif attempt := ledger.attempts.get(today):
         plan.reasons.append(
-            f"Today, {today}, failed at {_clock(attempt.ended)} and is tried again at"
-            f" {_clock(due)}: {attempt.error}"
+            f"Today, {today}, failed at {clock(attempt.ended)} and is tried again at"
+            f" {clock(due)}: {attempt.error}"
         )
     else:
-        plan.reasons.append(f"Today, {today}, is fresh; it is refreshed at {_clock(due)}.")
+        plan.reasons.append(f"Today, {today}, is fresh; it is refreshed at {clock(due)}.")
 
     for day in reversed(ledger.days(State.OPEN)):
         stored, settled = ledger.stored[day], ledger.settled_at(day)
@@ -77,7 +86,7 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
                 f"{day} is open{short}; it is asked for again at {settled:%F %R} UTC."
             )
         elif len(plan.requests) < MOST_REQUESTS:
-            plan.requests.append(_request([day], PRIORITY_OPEN))
+            plan.requests.append(request([day], PRIORITY_OPEN))
     return plan
 
 
@@ -120,42 +129,42 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
         asked += [(piece, attempt.number + 1) for piece in pieces]
 
     plan.requests = [
-        _request(days, PRIORITY_MISSING, number) for days, number in asked[:MOST_REQUESTS]
+        request(days, PRIORITY_MISSING, number) for days, number in asked[:MOST_REQUESTS]
     ]
     return plan
 
 
 def build_sensors(
-    job: UnresolvedAssetJobDefinition,
+    demand_job: UnresolvedAssetJobDefinition,
+    today_job: UnresolvedAssetJobDefinition,
     points: AssetKey,
-    freshness: Freshness,
-    refresh: timedelta,
-    settle: timedelta,
-    start: date,
-    days_per_run: int,
+    settings: Settings,
 ) -> list[SensorDefinition]:
     """The sensors over the points' partitions, both running from the start."""
     check = AssetCheckKey(points, TODAY_IS_FRESH)
 
-    @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+    @sensor(
+        jobs=[demand_job, today_job],
+        minimum_interval_seconds=60,
+        default_status=DefaultSensorStatus.RUNNING,
+    )
     def current_day_sensor(context: SensorEvaluationContext) -> SensorResult:
         """Keeps today fresh and closes past days that were stored before they were over."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
-        plan = plan_open_days(ledger, refresh)
-        verdict = judge_freshness(ledger, refresh, freshness)
-        news = _is_news(verdict, context.cursor, context.instance, check)
+        ledger = read_ledger(context.instance, points, settings, datetime.now(UTC))
+        plan = plan_open_days(ledger, settings.refresh)
+        verdict = judge_freshness(ledger, settings)
+        news = _is_news(verdict, context.instance, check)
         return SensorResult(
             run_requests=plan.requests,
             skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),
-            asset_events=[_evaluation(check, verdict)] if news else [],
-            cursor=_gist(verdict),
+            asset_events=[evaluation(points, verdict)] if news else [],
         )
 
-    @sensor(job=job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+    @sensor(job=demand_job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
     def missing_days_sensor(context: SensorEvaluationContext) -> SensorResult:
         """Fills gaps since the first stored day and tries failed days again, ever more rarely."""
-        ledger = read_ledger(context.instance, points, datetime.now(UTC), settle, start)
-        plan = plan_missing_days(ledger, refresh, days_per_run)
+        ledger = read_ledger(context.instance, points, settings, datetime.now(UTC))
+        plan = plan_missing_days(ledger, settings.refresh, DAYS_PER_RUN)
         nothing = "No past day is missing." if ledger.first_day else "Nothing has been stored yet."
         return SensorResult(
             run_requests=plan.requests,
@@ -167,51 +176,31 @@ def build_sensors(
     return [current_day_sensor, missing_days_sensor]
 
 
-def _is_news(
-    verdict: AssetCheckResult, cursor: str | None, instance: DagsterInstance, key: AssetCheckKey
-) -> bool:
-    """Whether the verdict is another than the sensor's last, or than the last on record.
+def _is_news(verdict: AssetCheckResult, instance: DagsterInstance, key: AssetCheckKey) -> bool:
+    """Whether the verdict says something else than the last one on record, a run's or a sensor's.
 
     A record a minute would be gigabytes a year.
     """
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
     recorded = latest.evaluation if latest else None
-    return (
-        cursor != _gist(verdict)
-        or not isinstance(recorded, AssetCheckEvaluation)
-        or (recorded.passed, recorded.severity) != (verdict.passed, verdict.severity)
-    )
+    return not isinstance(recorded, AssetCheckEvaluation) or _gist(recorded) != _gist(verdict)
 
 
-def _evaluation(key: AssetCheckKey, verdict: AssetCheckResult) -> AssetCheckEvaluation:
-    return AssetCheckEvaluation(
-        asset_key=key.asset_key,
-        check_name=key.name,
-        passed=verdict.passed,
-        severity=verdict.severity,
-        metadata=verdict.metadata,
-        description=verdict.description,
-    )
-
-
-def _gist(verdict: AssetCheckResult) -> str:
+def _gist(verdict: AssetCheckResult | AssetCheckEvaluation) -> tuple[object, ...]:
     """What a verdict says, without what changes by the minute; the last refresh is news."""
     told = [verdict.metadata.get(name) for name in ("why", "last_hour", "last_materialization")]
-    return f"{verdict.passed} {verdict.severity.value} {[value and value.value for value in told]}"
+    return verdict.passed, verdict.severity, *(value and value.value for value in told)
 
 
-def _request(days: list[date], priority: str, number: int = 0) -> RunRequest:
+def request(days: list[date], priority: str, number: int = 0, job: str = DEMAND_JOB) -> RunRequest:
     tags = {PRIORITY_TAG: priority, ATTEMPT_TAG: str(number)}
     if len(days) == 1:
-        return RunRequest(partition_key=days[0].isoformat(), tags=tags)
+        return RunRequest(partition_key=days[0].isoformat(), tags=tags, job_name=job)
     return RunRequest(
+        job_name=job,
         tags={
             **tags,
             ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
             ASSET_PARTITION_RANGE_END_TAG: days[-1].isoformat(),
-        }
+        },
     )
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.astimezone(MADRID):%H:%M} Madrid time"

@@ -9,6 +9,7 @@ from pathlib import Path
 import time_machine
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckKey,
     AssetKey,
     DagsterEvent,
     DagsterEventType,
@@ -24,6 +25,7 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
@@ -32,9 +34,9 @@ from dagster._core.storage.tags import (
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from demand_assets.definitions import PROJECT
-from demand_assets.ledger import Ledger, State, read_ledger
-from demand_assets.redata import days_between
+from demand_assets.ledger import DEMAND_JOB, Ledger, State, read_ledger
+from demand_assets.partitions import days_between
+from demand_assets.settings import PROJECT
 from demand_assets.simulator import Simulator, SyntheticDays
 from demand_assets_tests.project import ASSETS, Project
 
@@ -86,7 +88,7 @@ class Clockwork:
         first = request.tags.get("dagster/asset_partition_range_start", request.partition_key)
         last = request.tags.get("dagster/asset_partition_range_end", request.partition_key)
         assert first and last
-        job = self.project.definitions.resolve_job_def("demand_job")
+        job = self.project.definitions.resolve_job_def(request.job_name or "")
         result = job.execute_in_process(
             partition_key=request.partition_key,
             tags=dict(request.tags),
@@ -114,15 +116,15 @@ class Clockwork:
         self.project.instance.add_backfill(backfill)
         return backfill
 
-    def queue_run(self, day: str) -> DagsterRun:
+    def queue_run(self, day: str, job: str = DEMAND_JOB) -> DagsterRun:
         """A run for a day that waits in the queue."""
         instance = self.project.instance
         code = InProcessCodeLocationOrigin(LoadableTargetOrigin(), location_name="demand_assets")
         run = create_run_for_test(
             instance,
-            job_name="demand_job",
+            job_name=job,
             tags={PARTITION_NAME_TAG: day},
-            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "a"), "demand_job"),
+            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "a"), job),
         )
         enqueued = DagsterEvent(DagsterEventType.PIPELINE_ENQUEUED.value, job_name=run.job_name)
         instance.report_dagster_event(enqueued, run_id=run.run_id)
@@ -137,16 +139,24 @@ class Clockwork:
         raise AssertionError(f"no sensor has asked for {first_day}")
 
     def ledger(self) -> Ledger:
-        set_to = self.project.settings
-        now = datetime.now(UTC)
-        return read_ledger(self.project.instance, POINTS, now, set_to.settle, set_to.start_date)
+        project = self.project
+        return read_ledger(project.instance, POINTS, project.settings, datetime.now(UTC))
 
     def state(self, day: str) -> State:
         return self.ledger().state(date.fromisoformat(day))
 
     def fresh(self) -> AssetCheckEvaluation:
-        """The last verdict of `today_is_fresh`."""
-        return self.verdicts[-1][1]
+        """The last verdict of `today_is_fresh` on record, a sensor's or a run's."""
+        (recorded,) = self.project.instance.event_log_storage.get_asset_check_execution_history(
+            AssetCheckKey(POINTS, "today_is_fresh"),
+            limit=1,
+            status={
+                AssetCheckExecutionRecordStatus.SUCCEEDED,
+                AssetCheckExecutionRecordStatus.FAILED,
+            },
+        )
+        assert recorded.evaluation
+        return recorded.evaluation
 
 
 @contextmanager

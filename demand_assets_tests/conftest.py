@@ -14,10 +14,13 @@ from dagster import DagsterInstance
 
 from demand_assets.redata import Answer
 from demand_assets.simulator import RecordedDays, Simulator, SyntheticDays
+from demand_assets_tests.browser import Browser, chromium
 from demand_assets_tests.servers import (
+    FluxCompiler,
     InfluxDB1,
     InfluxDB2,
     ProgramMissing,
+    flux_compiler,
     influxdb1_server,
     influxdb2_server,
 )
@@ -34,17 +37,32 @@ LONG_AFTER = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that takes what not every machine has is marked with it."""
-    markers = {"recordings": "recorded", "influxdb1": "influxdb1", "influxdb2": "influxdb2"}
+    own = ("influxdb1", "influxdb2", "browser", "flux")
+    markers = {"recordings": "recorded", **dict(zip(own, own, strict=True))}
     for item in items:
         for fixture in markers.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(markers[fixture])
+    # What takes longest starts first: whole systems, then simulated days.
+    items.sort(
+        key=lambda item: next(
+            (place for place, name in enumerate(("running", "clockwork")) if name in _names(item)),
+            2,
+        )
+    )
+
+
+def _names(item: pytest.Item) -> set[str]:
+    """What a test's module has imported or defined."""
+    return set(vars(item.getparent(pytest.Module).module))  # type: ignore[union-attr]
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own settings and `.env` must neither help nor hurt."""
+    settings = ("INFLUXDB_V2_", "REDATA_", "DEMAND_DATA", "DEMAND_START", "DAGSTER_")
     for name in list(os.environ):
-        if name.startswith(("INFLUXDB_V2_", "REDATA_", "DEMAND_DATA", "DEMAND_START", "DAGSTER_")):
+        # The batch size is the event log's own.
+        if name.startswith(settings) and name != "DAGSTER_EVENT_BATCH_SIZE":
             monkeypatch.delenv(name)
 
 
@@ -92,8 +110,20 @@ def influxdb2() -> Iterator[InfluxDB2]:
     yield from _required_or_skipped("influxdb2", influxdb2_server())
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, shared: a test opens its own page."""
+    yield from _required_or_skipped("browser", chromium())
+
+
+@pytest.fixture(scope="session")
+def flux() -> Iterator[FluxCompiler]:
+    """The Flux compiler: queries in, the errors of each out."""
+    yield from _required_or_skipped("flux", flux_compiler())
+
+
 def _required_or_skipped(fixture: str, server: AbstractContextManager[T]) -> Iterator[T]:
-    """The server, running; a skip without its program, a failure if that may not be skipped."""
+    """What runs the program; a skip without it, a failure if that may not be skipped."""
     with ExitStack() as stack:
         try:
             running = stack.enter_context(server)

@@ -9,7 +9,8 @@ import duckdb
 import pandas as pd
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
-from demand_assets.definitions import Settings, build_definitions
+from demand_assets.definitions import build_definitions
+from demand_assets.settings import Settings
 
 ASSETS = ("raw_ree_json", "hourly_demand_frame", "influx_demand_points")
 
@@ -22,13 +23,15 @@ class Project:
     api: str
     instance: DagsterInstance
     settings: Settings = field(default_factory=lambda: Settings(start_date=date(2021, 1, 1)))
+    retry_seconds: float = 4.0
+    """Short, as some tests wait for its end; long enough for a request on a busy machine."""
 
     def __post_init__(self) -> None:
         self.settings = replace(
             self.settings,
             redata_base_url=self.api,
             data_dir=str(self.folder),
-            redata_retry_seconds=2.0,
+            redata_retry_seconds=self.retry_seconds,
         )
         self.definitions: Definitions = build_definitions(self.settings)
 
@@ -47,14 +50,19 @@ class Project:
 
     def stored(self) -> pd.DataFrame:
         """All hours in the embedded database."""
-        with closing(duckdb.connect(str(self.folder / "demand.duckdb"), read_only=True)) as base:
-            frame = base.sql("from main.influx_demand_points order by time").df()
-        frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
-        return frame.set_index("time")
+        return stored_hours(self.folder / "demand.duckdb")
 
     def files(self) -> set[str]:
         """What lies in the data folder, as paths relative to it."""
         return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
+
+
+def stored_hours(database: Path) -> pd.DataFrame:
+    """All hours in an embedded database."""
+    with closing(duckdb.connect(str(database), read_only=True)) as base:
+        frame = base.sql("from main.influx_demand_points order by time").df()
+    frame["time"] = pd.to_datetime(frame["time"], utc=True).astype("datetime64[ns, UTC]")
+    return frame.set_index("time")
 
 
 def failure_text(result: ExecuteInProcessResult) -> str:

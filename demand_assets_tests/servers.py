@@ -7,18 +7,23 @@ folder. A program that is not installed raises `ProgramMissing`, whose text is a
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
+import socketserver
+import ssl
 import subprocess
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -50,10 +55,11 @@ class InfluxDB2:
         """The answer of `GET` or, with a body, of `POST` below `/api/v2/`."""
         return json.loads(self._ask(path, body, "application/json"))
 
-    def create_bucket(self) -> str:
-        """The name of a new bucket that keeps everything."""
+    def create_bucket(self, kept_seconds: int | None = None) -> str:
+        """The name of a new bucket, which keeps everything unless told for how long."""
         name = f"bucket-{secrets.token_hex(4)}"
-        self.api("buckets", {"name": name, "orgID": self._org_id(), "retentionRules": []})
+        rules = [{"type": "expire", "everySeconds": kept_seconds}] if kept_seconds else []
+        self.api("buckets", {"name": name, "orgID": self._org_id(), "retentionRules": rules})
         return name
 
     def create_token(self, bucket: str, *actions: str) -> str:
@@ -146,7 +152,7 @@ def influxdb1_server() -> Iterator[InfluxDB1]:
     Raises:
         ProgramMissing: `influxd` or nginx is not installed.
     """
-    influxd, nginx = find_influxd(1), _find_nginx()
+    influxd, _ = find_influxd(1), _find_nginx()
     port, front_port = free_port(), free_port()
     with ExitStack() as stack:
         folder = stack.enter_context(_temporary_folder())
@@ -155,13 +161,8 @@ def influxdb1_server() -> Iterator[InfluxDB1]:
         log = stack.enter_context(_process(influxd, "run", "-config", str(config), folder=folder))
         log.wait_for(f"http://127.0.0.1:{port}/ping")
 
-        folder = stack.enter_context(_temporary_folder())
-        config = folder / "nginx.conf"
-        config.write_text(NGINX_CONFIG.format(folder=folder, port=port, front_port=front_port))
-        log = stack.enter_context(
-            _process(nginx, "-p", str(folder), "-c", str(config), "-e", "stderr", folder=folder)
-        )
-        log.wait_for(f"http://127.0.0.1:{front_port}/ping")
+        block = INFLUXDB1_FRONT.format(port=port, front_port=front_port)
+        stack.enter_context(nginx_server(block, f"http://127.0.0.1:{front_port}/ping"))
         yield InfluxDB1(f"http://127.0.0.1:{front_port}", f"http://127.0.0.1:{port}")
 
 
@@ -177,6 +178,38 @@ wal-dir = "{folder}/wal"
 bind-address = "127.0.0.1:{port}"
 """
 
+INFLUXDB1_FRONT = """\
+server {{
+    listen 127.0.0.1:{front_port};
+    location = /ping {{ return 204; }}
+    location = /api/v2/write {{
+        rewrite ^ /write?db=$arg_bucket&precision=$arg_precision? break;
+        proxy_pass http://127.0.0.1:{port};
+    }}
+}}
+"""
+
+
+# nginx
+
+
+@contextmanager
+def nginx_server(block: str, ready: str) -> Iterator[None]:
+    """nginx with one `server` block, once it answers the address `ready`.
+
+    Raises:
+        ProgramMissing: it is not installed.
+    """
+    nginx = _find_nginx()
+    with _temporary_folder() as folder:
+        config = folder / "nginx.conf"
+        config.write_text(NGINX_CONFIG.format(folder=folder, block=block))
+        command = (nginx, "-p", str(folder), "-c", str(config), "-e", "stderr")
+        with _process(*command, folder=folder) as log:
+            log.wait_for(ready)
+            yield
+
+
 # One process without a master changes no user, so root and others get the same server.
 NGINX_CONFIG = """\
 daemon off;
@@ -191,16 +224,45 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{front_port};
-        location = /ping {{ return 204; }}
-        location = /api/v2/write {{
-            rewrite ^ /write?db=$arg_bucket&precision=$arg_precision? break;
-            proxy_pass http://127.0.0.1:{port};
-        }}
-    }}
+    {block}
 }}
 """
+
+
+# The Flux compiler
+
+FluxCompiler = Callable[[list[str]], list[list[str]]]
+"""Queries in; out come, of each, the compiler's errors."""
+
+
+@contextmanager
+def flux_compiler() -> Iterator[FluxCompiler]:
+    """The npm package `@influxdata/flux-lsp-node`, which holds InfluxDB's compiler.
+
+    Raises:
+        ProgramMissing: neither the folder that `FLUX_LSP_NODE` names nor `node_modules` holds it,
+            or there is no Node.js.
+    """
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "node_modules" / "@influxdata" / "flux-lsp-node"
+    package = Path(os.environ.get("FLUX_LSP_NODE") or installed).resolve()
+    if not (package / "package.json").is_file():
+        raise ProgramMissing(f"no @influxdata/flux-lsp-node in {package}; FLUX_LSP_NODE names it")
+    if not (node := shutil.which("node")):
+        raise ProgramMissing("node is not installed")
+
+    def compile_all(queries: list[str]) -> list[list[str]]:
+        done = subprocess.run(
+            [node, str(here.with_name("flux_compiler.cjs")), str(package)],
+            input=json.dumps(queries),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    yield compile_all
 
 
 # A server that answers as it is told
@@ -226,7 +288,7 @@ class ScriptedServer:
 
 
 @contextmanager
-def scripted_server(*replies: Reply) -> Iterator[ScriptedServer]:
+def scripted_server(*replies: Reply, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
     """Answers one request after the other; the last reply is given for ever."""
     asked = ScriptedServer()
 
@@ -235,7 +297,7 @@ def scripted_server(*replies: Reply) -> Iterator[ScriptedServer]:
 
         def do_POST(self) -> None:
             asked.times.append(time.monotonic())
-            asked.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.bodies.append(self.rfile.read(int(self.headers["Content-Length"] or 0)))
             reply = replies[min(len(asked.times), len(replies)) - 1]
             if not reply.status:
                 self.close_connection = True
@@ -248,11 +310,15 @@ def scripted_server(*replies: Reply) -> Iterator[ScriptedServer]:
             self.end_headers()
             self.wfile.write(reply.body)
 
+        do_GET = do_POST
+
         def log_message(self, *_: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        asked.url = f"http://127.0.0.1:{server.server_port}"
+        asked.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -260,6 +326,77 @@ def scripted_server(*replies: Reply) -> Iterator[ScriptedServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+# A network that fails
+
+
+class Trouble(StrEnum):
+    """What befalls a connection on its way to a real server."""
+
+    NONE = "none"
+    CUT = "cut off after half of the request"
+    SILENCE = "taken and never answered"
+    UNHEARD = "carried out, and the answer is lost"
+
+
+@dataclass
+class Network:
+    """What stands between a client and a server."""
+
+    url: str
+    connections: int = 0
+
+
+@contextmanager
+def network(server: str, *troubles: Trouble, port: int = 0) -> Iterator[Network]:
+    """Passes each connection on to a server, after its trouble; the last trouble is for ever."""
+    target = urllib.parse.urlsplit(server)
+    closing = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            trouble = troubles[min(link.connections, len(troubles) - 1)]
+            link.connections += 1
+            if trouble == Trouble.SILENCE:
+                closing.wait()
+                return
+            with socket.create_connection((target.hostname, target.port)) as upstream:
+                request = self._read_request()
+                if trouble == Trouble.CUT:
+                    upstream.sendall(request[: len(request) // 2])
+                    return
+                # The server closes what it has answered, so that one connection is one request.
+                upstream.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+                answer = b"".join(iter(lambda: upstream.recv(2**16), b""))
+                if trouble == Trouble.NONE:
+                    self.request.sendall(answer)
+
+        def _read_request(self) -> bytes:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += self.request.recv(2**16)
+            head, _, body = head.partition(b"\r\n\r\n")
+            length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+            while len(body) < length:
+                body += self.request.recv(2**16)
+            return head + b"\r\n\r\n" + body
+
+    with _Network(("127.0.0.1", port), Handler) as listener:
+        link = Network(f"http://127.0.0.1:{listener.server_address[1]}")
+        thread = threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield link
+        finally:
+            closing.set()
+            listener.shutdown()
+            thread.join()
+
+
+class _Network(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
 
 
 # Programs and processes
@@ -323,6 +460,10 @@ class _Process:
         while self.popen.poll() is None and time.monotonic() < deadline:
             try:
                 _request(url)
+            except urllib.error.HTTPError as refusal:
+                if refusal.code == 401:  # it is there, and asks for a name
+                    return
+                time.sleep(0.05)
             except OSError:
                 time.sleep(0.05)
             else:

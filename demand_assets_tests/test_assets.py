@@ -65,9 +65,13 @@ def _samples(folder: Path, key: str) -> dict[str, list]:
 def test_a_long_range_takes_as_few_requests_as_the_api_allows(
     synthetic: Project, synthetic_api: Simulator
 ) -> None:
-    assert synthetic.materialize("2023-01-01", "2023-03-31").success
+    result = synthetic.materialize("2023-01-01", "2023-03-31")
+    assert result.success
     assert [(last - first).days + 1 for first, last in synthetic_api.requests] == [31, 31, 28]
     assert len(synthetic.stored()) == 90 * 24 - 1
+    told = [entry.message for entry in synthetic.instance.all_logs(result.run_id)]
+    assert "90 of 90 days fetched in 3 requests." in told
+    assert f"Writing 2159 points of 90 days to DuckDB {synthetic.folder}/demand.duckdb." in told
 
 
 def test_today_has_measured_hours_that_are_over_and_forecasts_to_come(

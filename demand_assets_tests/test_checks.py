@@ -17,16 +17,15 @@ from dagster import (
 )
 
 from demand_assets.checks import (
-    Freshness,
     judge_forecast,
     judge_freshness,
     judge_hours,
     judge_store,
 )
-from demand_assets.definitions import Settings
 from demand_assets.hourly import FORECAST, REAL, day_hours
 from demand_assets.ledger import Ledger, Stored
 from demand_assets.redata import MADRID
+from demand_assets.settings import Freshness, Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.project import Project
 from demand_assets_tests.servers import InfluxDB1, InfluxDB2
@@ -181,7 +180,7 @@ def test_a_store_that_lost_a_day_is_found_out_when_the_check_runs_again(project:
     assert project.materialize("2023-05-10").success
     with closing(duckdb.connect(str(project.folder / "demand.duckdb"))) as base:
         base.execute("delete from influx_demand_points where time > '2023-05-10 20:30Z'")
-    job = project.definitions.resolve_implicit_global_asset_job_def().get_subset(
+    job = project.definitions.resolve_job_def("demand_job").get_subset(
         asset_selection=set(),
         asset_check_selection={AssetCheckKey(POINTS, "store_matches_frame")},
     )
@@ -269,12 +268,12 @@ def test_today_turns_yellow_and_red_at_the_ages_that_are_set(
     measured_until = datetime(2023, 5, 10, 12, tzinfo=MADRID)
     now = measured_until + scale * timedelta(minutes=minutes)
     stored = Stored(now, 12, 24, measured_until - timedelta(hours=1))
-    set_to = Freshness(
-        warn_after=scale * Freshness.warn_after, fail_after=scale * Freshness.fail_after
+    set_to = Settings(
+        freshness=Freshness(
+            warn_after=scale * Freshness.warn_after, fail_after=scale * Freshness.fail_after
+        )
     )
-    found = judge_freshness(
-        Ledger(now, timedelta(), {DAY: stored}, {}), timedelta(minutes=10), set_to
-    )
+    found = judge_freshness(Ledger(now, timedelta(), {DAY: stored}, {}), set_to)
     assert found.passed == (colour == "green")
     assert found.passed or found.severity.value == colour
     assert found.passed or "API silent" in str(found.description)

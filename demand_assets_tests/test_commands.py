@@ -2,109 +2,35 @@
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from time import monotonic, sleep
-from typing import TypeVar
 
 import duckdb
 import requests
 import time_machine
 from dagster import AssetKey, DagsterInstance
 
-from demand_assets.definitions import PROJECT
 from demand_assets.hourly import day_hours
 from demand_assets.ledger import Ledger, State, read_ledger
 from demand_assets.redata import MADRID
+from demand_assets.settings import PROJECT, Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.project import ASSETS, Project
-
-T = TypeVar("T")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from demand_assets_tests.system import NO_SETTINGS, Page, running, wait_for
 
 
-@contextmanager
-def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen]:
-    """A command in a process group of its own, interrupted at the end as Ctrl-C does."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(30)
-            finally:
-                # Whatever is left would hold ports and files of later tests.
-                with_group_gone(process.pid)
-
-
-def with_group_gone(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def wait_for(what: Callable[[], T | None], seconds: float, process: subprocess.Popen) -> T:
-    """The first result that is not None or False."""
-    deadline = monotonic() + seconds
-    while monotonic() < deadline:
-        assert process.poll() is None, "the command has ended"
-        if result := what():
-            return result
-        sleep(0.5)
-    raise AssertionError(f"not within {seconds:g} s")
-
-
-def materialized_days(address: str) -> dict[str, set[str]] | None:
-    """Per asset the keys of its green partitions, as the web page asks for them."""
-    query = """{ assetNodes { assetKey { path } assetPartitionStatuses {
-        ... on TimePartitionStatuses { ranges { status startKey endKey } } } } }"""
-    try:
-        answer = requests.post(f"{address}/graphql", json={"query": query}, timeout=20).json()
-    except requests.ConnectionError:
-        return None
-    return {
-        node["assetKey"]["path"][-1]: {
-            key
-            for run in node["assetPartitionStatuses"]["ranges"]
-            if run["status"] == "MATERIALIZED"
-            for key in (run["startKey"], run["endKey"])
-        }
-        for node in answer["data"]["assetNodes"]
-    }
-
-
-def today_is_green(address: str) -> bool:
-    today = datetime.now(MADRID).date().isoformat()
-    days = materialized_days(address) or {}
-    return all(today in days.get(asset, ()) for asset in ASSETS)
+def today_is_green(page: Page) -> bool:
+    today = datetime.now(MADRID).date()
+    return all(today in page.green(asset) for asset in ASSETS)
 
 
 def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
+    page = Page()
     demo = running(
-        ["make", "demo", f"PORT={port}", f"DEMO_HOME={tmp_path / 'home'}"],
+        ["make", "demo", f"PORT={page.port}", f"DEMO_HOME={tmp_path / 'home'}"],
         tmp_path / "log",
         PYTHON=sys.executable,
         DEMAND_DATA_DIR=str(tmp_path / "data"),
@@ -112,8 +38,14 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
         INFLUXDB_V2_URL="http://127.0.0.1:1",
     )
     with demo as process:
-        wait_for(lambda: materialized_days(address) is not None, 180, process)
-        wait_for(lambda: today_is_green(address), 120, process)
+        wait_for(page.is_up, 180, process)
+        wait_for(lambda: today_is_green(page), 120, process)
+        (dashboard,) = wait_for(
+            lambda: re.findall("^The dashboard: (.*)$", (tmp_path / "log").read_text(), re.M),
+            60,
+            process,
+        )
+        assert '"RealDemand":[' in requests.get(dashboard, timeout=10).text
     database = tmp_path / "data" / "demo" / "demand.duckdb"
     with closing(duckdb.connect(str(database), read_only=True)) as base:
         (hours,) = base.sql("select count(ForecastDemand) from influx_demand_points").fetchall()[0]
@@ -122,16 +54,18 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
 
 
 def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Path) -> None:
-    port, home, data = free_port(), tmp_path / "home", tmp_path / "data"
+    page, home, data = Page(), tmp_path / "home", tmp_path / "data"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
     yesterday = datetime.now(MADRID).date() - timedelta(days=1)
     earlier = [yesterday - timedelta(days=n) for n in (4, 3, 2, 1)]
 
+    set_to = Settings(start_date=earlier[0], settle=timedelta())
+
     def ledger() -> Ledger:
         with DagsterInstance.from_config(str(home)) as instance:
             points = AssetKey("influx_demand_points")
-            return read_ledger(instance, points, datetime.now(UTC), timedelta(), earlier[0])
+            return read_ledger(instance, points, set_to, datetime.now(UTC))
 
     # As if the machine had been off for three days, and then stopped yesterday at noon.
     noon = datetime.combine(yesterday, time(12), MADRID)
@@ -154,12 +88,11 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
         fresh = now.stored.get(now.today)
         return bool(fresh) and not now.days(State.OPEN, State.MISSING, State.IN_PROGRESS)
 
-    address = f"http://127.0.0.1:{port}"
     # An API that is an hour ahead has all of yesterday, also a minute after midnight.
     with (
         Simulator(clock=lambda: datetime.now(UTC) + timedelta(hours=1)) as api,
         running(
-            ["make", "run", f"PORT={port}"],
+            ["make", "run", f"PORT={page.port}"],
             tmp_path / "log",
             PYTHON=sys.executable,
             DAGSTER_HOME=str(home),
@@ -168,7 +101,8 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
             REDATA_BASE_URL=api.url,
         ) as process,
     ):
-        wait_for(lambda: today_is_green(address), 240, process)
+        wait_for(page.is_up, 180, process)
+        wait_for(lambda: today_is_green(page), 120, process)
         wait_for(well, 120, process)
     with closing(duckdb.connect(str(data / "demand.duckdb"), read_only=True)) as base:
         days = base.sql(
@@ -189,12 +123,17 @@ def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> N
     # As written but for the folders: those in the checkout are the developer's own.
     store = store.replace("$PWD/.dagster/live", str(tmp_path))
     show = show.replace("data/demand.duckdb", str(tmp_path / "data/demand.duckdb"))
+    # Dagster reads the `.env` of the folder that it is started in; a developer's is no test's.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".venv").symlink_to(PROJECT / ".venv")
     with Simulator() as api:
         done = subprocess.run(
             ["bash", "-ec", store + show],
-            cwd=PROJECT,
+            cwd=elsewhere,
             env={
                 **os.environ,
+                **NO_SETTINGS,
                 "REDATA_BASE_URL": api.url,
                 "DEMAND_DATA_DIR": str(tmp_path / "data"),
             },
@@ -206,3 +145,21 @@ def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ForecastDemand" in done.stdout
     assert "2023-02-19 22:00:00" in done.stdout
+
+
+def test_make_backtest_judges_days_and_draws_them(tmp_path: Path) -> None:
+    picture = tmp_path / "backtest.html"
+    days = "--train-from 2022-10-01 --first 2023-04-10 --last 2023-04-12"
+    told = subprocess.run(
+        ["make", "backtest", f"ARGS={days} --html {picture}"],
+        cwd=PROJECT,
+        env={**os.environ, "DEMAND_RECORDINGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    (row,) = re.findall(r"^\| all \|(.*)\|$", told, re.M)
+    model, _, naive = (float(cell) for cell in row.split("|")[:3])
+    assert 0 < model < naive
+    assert "<html>" in picture.read_text()[:200]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import date, timedelta
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
-from demand_assets.definitions import PROJECT, SettingError, Settings, build_definitions
+from demand_assets.definitions import build_definitions
+from demand_assets.settings import PROJECT, SettingError, Settings
 
 INFLUXDB = {
     "INFLUXDB_V2_URL": "http://localhost:8086",
@@ -128,3 +130,10 @@ def test_the_tools_find_the_code_location(command: list[str], tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     if command[1] != "definitions":
         assert "influx_demand_points" in done.stdout
+
+
+def test_each_promise_of_the_documentation_names_a_test_that_exists() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (PROJECT / "docs/faults.md").read_text())
+    assert len(named) > 30
+    for file, test in named:
+        assert f"\ndef {test}(" in (PROJECT / "demand_assets_tests" / file).read_text(), test

@@ -14,8 +14,8 @@ from dagster import AssetKey, AssetMaterialization, DagsterInstance, job, op
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.test_utils import create_run_for_test
 
-from demand_assets.definitions import PROJECT
 from demand_assets.event_log import MOST_OPEN, PooledSqliteEventLogStorage
+from demand_assets.settings import PROJECT
 
 KEY = AssetKey("stored")
 

@@ -23,7 +23,6 @@ from dagster import (
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
-from demand_assets.definitions import Settings
 from demand_assets.hourly import FORECAST, REAL, day_hours, hourly_frame, read_day
 from demand_assets.influxdb import (
     FIELDS_METADATA,
@@ -32,6 +31,7 @@ from demand_assets.influxdb import (
     InfluxDBResource,
 )
 from demand_assets.partitions import daily_partitions
+from demand_assets.settings import Settings
 from demand_assets_tests.conftest import LONG_AFTER, RECORDINGS, recorded_answer
 from demand_assets_tests.project import Project, failure_text
 from demand_assets_tests.servers import (

@@ -29,7 +29,6 @@ from dagster import (
 )
 
 from demand_assets.assets import Store, build_assets
-from demand_assets.checks import Freshness
 from demand_assets.hourly import day_hours
 from demand_assets.io_managers import (
     EmbeddedStoreIOManager,
@@ -38,6 +37,7 @@ from demand_assets.io_managers import (
     PartitionFileError,
 )
 from demand_assets.partitions import daily_partitions
+from demand_assets.settings import Settings
 from demand_assets.simulator import Fault, Simulator
 from demand_assets_tests.project import Project, failure_text
 
@@ -230,7 +230,7 @@ def test_an_answer_without_the_day_leaves_yesterdays_file(
 
 RANGE = ["2022-10-29", "2022-10-30", "2022-10-31"]  # 24, 25 and 24 hours
 FEW_DAYS = DailyPartitionsDefinition("2022-10-28", end_date="2022-11-02", timezone="Europe/Madrid")
-POINTS = build_assets(FEW_DAYS, Store("duckdb", ""), Freshness(), 92)[-1]
+POINTS = build_assets(FEW_DAYS, Store("duckdb", ""), Settings())[-1]
 METADATA = {k: POINTS.metadata_by_key[POINTS.key][k] for k in ("schema", "partition_expr")}
 """How the project's own asset has the embedded store cut its days."""
 

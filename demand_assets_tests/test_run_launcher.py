@@ -14,8 +14,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
-from demand_assets.definitions import PROJECT
 from demand_assets.run_launcher import WatchedRunLauncher
+from demand_assets.settings import PROJECT
 
 
 @pytest.fixture

@@ -51,8 +51,9 @@ def test_stopped_for_three_weeks_it_catches_up(tmp_path: Path) -> None:
         system.tick()
         system.at(madrid("2023-05-31T12:00"))
         system.tick()
-        assert not system.verdicts[-1][1].passed
-        assert "Sensor just started" in str(system.fresh().description)
+        _, stale = system.verdicts[-1]
+        assert not stale.passed
+        assert "Sensor just started" in str(stale.description)
         system.run_until(madrid("2023-05-31T12:05"), MINUTES)
         assert system.fresh().passed
         assert not system.ledger().days(State.OPEN, State.MISSING, State.FAILED)

@@ -1,12 +1,10 @@
 """The simulator from the command line: `python -m demand_assets.simulator --help`."""
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
 import threading
 
+from demand_assets.companion import be_interruptible, run_command
 from demand_assets.simulator.days import RecordedDays, SyntheticDays
 from demand_assets.simulator.server import Fault, Simulator
 
@@ -48,14 +46,12 @@ def main() -> int:
     except ValueError as problem:
         parser.error(str(problem))
 
-    # Set for both: a shell that starts a job in the background has it ignore SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    be_interruptible()
     try:
         with simulator:
             print(f"listening on {simulator.url}", flush=True)
             if options.command:
-                return _run(options.command, simulator.url)
+                return run_command(options.command, REDATA_BASE_URL=simulator.url)
             threading.Event().wait()
     except KeyboardInterrupt:
         return 0
@@ -63,16 +59,6 @@ def main() -> int:
         print(f"cannot listen on port {options.port}: {problem}", file=sys.stderr)
         return 1
     return 0
-
-
-def _run(command: list[str], url: str) -> int:
-    """The command's exit code. What interrupts the simulator is passed on to the command."""
-    with subprocess.Popen(command, env={**os.environ, "REDATA_BASE_URL": url}) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

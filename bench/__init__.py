@@ -1,0 +1,1 @@
+"""`make bench`: what a backfill costs, and where it goes."""

@@ -1,0 +1,181 @@
+"""How good the forecast of the next day is: a year of days, each forecast at noon the day before.
+
+The model is trained anew for every month, on what was known at noon of the day before the month;
+beside it stand the operator's own forecast, which is revised until minutes before each hour, and
+the same hour a week before. `make backtest` prints the tables; days are those recorded in the
+folder that DEMAND_RECORDINGS or --recordings names, else synthetic.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from demand_assets.forecast import (
+    HISTORY_DAYS,
+    TRAINED_MODEL,
+    WEEKLY_NAIVE,
+    Model,
+    holiday_share,
+    issue_time,
+    score,
+    weekly_naive,
+)
+from demand_assets.hourly import FORECAST, REAL, day_hours, hourly_frame, read_day
+from demand_assets.partitions import days_between
+from demand_assets.redata import MADRID
+from demand_assets.settings import PROJECT
+from demand_assets.simulator import RecordedDays, SyntheticDays
+from demand_assets.simulator.days import Source
+
+MODEL, OPERATOR, NAIVE = TRAINED_MODEL, "operator", WEEKLY_NAIVE
+COLORS = {REAL: "black", MODEL: "#1f77b4", OPERATOR: "#2ca02c", NAIVE: "#ff7f0e"}
+
+
+def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
+    """The hourly frame of all days that there are from first to last."""
+    frames = []
+    for day in days_between(first, last):
+        if (series := source.day(day)) is not None:
+            included = [
+                {
+                    "id": id_,
+                    "attributes": {
+                        "values": [{"datetime": s.stamp, "value": s.value} for s in samples]
+                    },
+                }
+                for id_, samples in series.items()
+            ]
+            answer = {"data": {}, "included": included}
+            frames.append(hourly_frame(read_day(answer, day), day, now=datetime.now(UTC)))
+    return pd.concat(frames)
+
+
+class Clock:
+    """CPU seconds of this process, all threads together, by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self.seconds.setdefault(what, []).append(time.process_time() - start)
+
+
+def backtest(history: pd.DataFrame, first: date, last: date, clock: Clock) -> pd.DataFrame:
+    """Real demand and the three forecasts of it, MW over the UTC hours from first to last."""
+    days: list[pd.DataFrame] = []
+    for day in days_between(first, last):
+        if day == first or day.day == 1:
+            with clock.measure("training"):
+                model = Model.train(history, issue_time(day))
+        known = history.loc[day_hours(day - timedelta(days=HISTORY_DAYS))[0] :]
+        with clock.measure("forecast of a day"):
+            forecast = model.forecast(known, day)
+        forecasts = {MODEL: forecast, NAIVE: weekly_naive(known, day)}
+        days.append(pd.DataFrame(forecasts, index=day_hours(day)))
+    judged = pd.concat(days)
+    judged[[REAL, OPERATOR]] = history[[REAL, FORECAST]].reindex(judged.index)
+    return judged
+
+
+def table(title: str, judged: pd.DataFrame, groups: Any) -> pd.DataFrame:
+    """MAPE in % of each forecast in each group of hours, printed as Markdown."""
+    by_group = pd.DataFrame(
+        {
+            name: judged.groupby(groups).apply(lambda g, n=name: score(g[n], g[REAL]).mape_percent)
+            for name in (MODEL, OPERATOR, NAIVE)
+        }
+    )
+    print(f"\n| {title} | {MODEL} | {OPERATOR} | {NAIVE} | model / naive |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for group, row in by_group.iterrows():
+        figures = " | ".join(f"{row[name]:.2f}" for name in (MODEL, OPERATOR, NAIVE))
+        print(f"| {group} | {figures} | {row[MODEL] / row[NAIVE]:.2f} |")
+    return by_group
+
+
+def kind_of_day(day: date) -> str:
+    """A holiday is one that at least a third of the people have; other Sundays are ordinary."""
+    return "holiday" if holiday_share(day) > 1 / 3 else "ordinary"
+
+
+def picture(judged: pd.DataFrame, by_month: pd.DataFrame, by_hour: pd.DataFrame) -> go.Figure:
+    """Demand and its forecasts over time; their errors by month and by hour."""
+    titles = ("Demand, MW", "MAPE by month, %", "MAPE by hour of Madrid, %")
+    figure = make_subplots(
+        rows=2, cols=2, specs=[[{"colspan": 2}, None], [{}, {}]], subplot_titles=titles
+    )
+    local = judged.index.tz_convert(MADRID.key)  # type: ignore[attr-defined]
+    for name, color in COLORS.items():
+        line = go.Scatter(
+            x=local, y=judged[name].round(), name=name, line_color=color, legendgroup=name
+        )
+        figure.add_trace(line, row=1, col=1)
+    for column, errors in enumerate((by_month, by_hour), start=1):
+        for name in errors.columns:
+            bar = go.Bar(
+                x=errors.index,
+                y=errors[name].round(2),
+                name=name,
+                marker_color=COLORS[name],
+                legendgroup=name,
+                showlegend=False,
+            )
+            figure.add_trace(bar, row=2, col=column)
+    figure.update_layout(
+        title="Demand of peninsular Spain, forecast at noon of the day before",
+        template="plotly_white",
+        height=900,
+        hovermode="x unified",
+    )
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    day: Callable[[str], date] = date.fromisoformat
+    parser.add_argument("--recordings", help="folder of recorded days")
+    parser.add_argument("--train-from", type=day, default=date(2021, 1, 1))
+    parser.add_argument("--first", type=day, default=date(2022, 7, 1), help="first day judged")
+    parser.add_argument("--last", type=day, default=date(2023, 6, 30), help="last day judged")
+    parser.add_argument("--html", type=Path, default=PROJECT / "data" / "backtest.html")
+    options = parser.parse_args()
+
+    folder = os.environ.get("DEMAND_RECORDINGS") or options.recordings
+    source: Source = RecordedDays(folder) if folder else SyntheticDays()
+    clock = Clock()
+    history = read_history(source, options.train_from, options.last)
+    judged = backtest(history, options.first, options.last, clock)
+
+    local = judged.index.tz_convert(MADRID.key)  # type: ignore[attr-defined]
+    print(f"MAPE in % of {'recorded' if folder else 'synthetic'} days,")
+    print(f"{options.first} to {options.last}, trained from {options.train_from} on.")
+    table("hours", judged, lambda _: "all")
+    by_month = table("month", judged, local.strftime("%Y-%m"))
+    table("weekday", judged, local.strftime("%u %A"))
+    by_hour = table("hour", judged, local.hour)
+    table("day", judged, [kind_of_day(day) for day in local.date])
+    print("\n| | bias, MW |\n| --- | ---: |")
+    for name in (MODEL, OPERATOR, NAIVE):
+        print(f"| {name} | {score(judged[name], judged[REAL]).bias_mw:.0f} |")
+    print("\n| CPU seconds | times | mean | most |\n| --- | ---: | ---: | ---: |")
+    for what, spent in clock.seconds.items():
+        print(f"| {what} | {len(spent)} | {sum(spent) / len(spent):.2f} | {max(spent):.2f} |")
+    options.html.parent.mkdir(parents=True, exist_ok=True)
+    picture(judged, by_month, by_hour).write_html(options.html, include_plotlyjs=True)
+    print(f"\nThe picture is in {options.html}.")
+
+
+if __name__ == "__main__":
+    main()

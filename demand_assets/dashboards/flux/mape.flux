@@ -1,0 +1,11 @@
+// Mean absolute percentage error of the operator's forecast, over the hours of which both are
+// known, %. An hour of zeros has no percentage.
+from(bucket: "capstone7")
+    |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
+    |> filter(fn: (r) => r._measurement == "demand")
+    |> filter(fn: (r) => r._field == "RealDemand" or r._field == "ForecastDemand")
+    |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
+    |> filter(fn: (r) => exists r.RealDemand and exists r.ForecastDemand and r.RealDemand != 0.0)
+    |> map(fn: (r) => ({_value: (r.ForecastDemand - r.RealDemand) / r.RealDemand * 100.0}))
+    |> map(fn: (r) => ({_value: if r._value < 0.0 then -r._value else r._value}))
+    |> mean()

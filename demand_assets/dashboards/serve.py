@@ -1,0 +1,89 @@
+"""Serves the page on this machine, beside a command: `python -m demand_assets.dashboards.serve`.
+
+A browser follows no link from Dagster's web page to a file, so the page has an address.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from upath import UPath
+
+from demand_assets.companion import be_interruptible, run_command
+from demand_assets.dashboards.page import page_file
+from demand_assets.settings import PROJECT, Settings, load_settings_file
+
+NOTHING_YET = b"""<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5>
+<title>Spain's electricity demand</title><p>Nothing is stored yet. This page follows the first
+refresh of today; <code>demand_dashboard</code> can also be materialized on Dagster's page."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """The page at `/`, on 127.0.0.1; on another port where the given one is taken."""
+
+    daemon_threads = True
+
+    def __init__(self, file: UPath, port: int) -> None:
+        self.file = file
+        try:
+            super().__init__(("127.0.0.1", port), _PageHandler)
+        except (OSError, OverflowError):
+            super().__init__(("127.0.0.1", 0), _PageHandler)
+        self.url = f"http://localhost:{self.server_port}/"
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    server: PageServer
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/":
+            self.send_error(404)
+            return
+        try:
+            status, page = 200, self.server.file.read_bytes()
+        except FileNotFoundError:
+            status, page = 503, NOTHING_YET
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: Dagster's own lines are what a person looks for."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m demand_assets.dashboards.serve", description=__doc__
+    )
+    parser.add_argument("--port", type=int, default=3001, help="default 3001, or a free one")
+    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="what it stands beside")
+    options = parser.parse_args()
+    load_settings_file(PROJECT / ".env")
+    settings = Settings.from_environment(os.environ)
+    server = PageServer(page_file(settings.data_dir), options.port)
+    be_interruptible()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=_tell, args=(server,), daemon=True).start()
+    try:
+        page_url = settings.page_url or server.url
+        return run_command(options.command, DEMAND_PAGE_URL=page_url)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _tell(server: PageServer) -> None:
+    """Print the address once the page has been written anew."""
+    started = time.time()
+    while not server.file.exists() or server.file.stat().st_mtime < started:
+        time.sleep(1)
+    print(f"\nThe dashboard: {server.url}\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

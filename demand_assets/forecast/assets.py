@@ -1,0 +1,354 @@
+"""The forecast as assets: a model a month, a forecast a day, and how good it was."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pandas as pd
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetDep,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    BackfillPolicy,
+    DagsterInstance,
+    DailyPartitionsDefinition,
+    EventLogRecord,
+    Failure,
+    MaterializeResult,
+    MetadataValue,
+    MonthlyPartitionsDefinition,
+    TimeWindowPartitionMapping,
+    asset,
+)
+from upath import UPath
+
+from demand_assets.forecast.features import HISTORY_DAYS, issue_time
+from demand_assets.forecast.model import (
+    FORECAST_MODEL,
+    TRAINED_MODEL,
+    VERSION,
+    WEEKLY_NAIVE,
+    Model,
+    TooLittleHistoryError,
+    UnknownModelError,
+    weekly_naive,
+)
+from demand_assets.forecast.score import score
+from demand_assets.hourly import FORECAST, REAL, day_hours, frames_by_day
+from demand_assets.influxdb import FIELDS_METADATA
+from demand_assets.ledger import Ledger, newest_materializations, read_ledger
+from demand_assets.redata import MADRID
+from demand_assets.settings import DAYS_PER_RUN, Settings
+
+GROUP = "forecast"
+OWNERS = ["team:grid-data"]
+BASIS = "basis"
+"""Key of a forecast's metadata: what the ledger said of the days that it was made from."""
+MODEL_BEATS_NAIVE = "model_beats_naive"
+JUDGED_DAYS = 14
+
+
+def basis(ledger: Ledger, day: date, models: Mapping[date, EventLogRecord]) -> str:
+    """What a forecast of a day is made from, in a word.
+
+    It changes when the measured demand does that was known when the forecast was due, and when its
+    model does.
+    """
+    month = newest_model(models, day)
+    eve = day - timedelta(days=1)
+    before = [day - timedelta(days=n) for n in range(HISTORY_DAYS, 1, -1)]
+    told = [str(ledger.stored[d].digest) if d in ledger.stored else "" for d in before]
+    told.append(str(ledger.stored[eve].morning_digest) if eve in ledger.stored else "")
+    told.append(str(models[month].storage_id) if month else "")
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16]
+
+
+def models_before(
+    instance: DagsterInstance, model: AssetKey, day: date
+) -> dict[date, EventLogRecord]:
+    """The last materialization of each month's model, up to a day."""
+    months = map(date.fromisoformat, instance.get_materialized_partitions(model))
+    return newest_materializations(instance, model, [month for month in months if month <= day])
+
+
+def newest_model(models: Mapping[date, EventLogRecord], day: date) -> date | None:
+    """The last month whose model knew nothing of what came after a day's forecast was due."""
+    return max((month for month in models if month <= day), default=None)
+
+
+def is_usable(model: EventLogRecord, settings: Settings) -> bool:
+    """Whether a model is of this version, and for forecasts made at the time that is set."""
+    told = metadata_of(model)
+    return (told.get("version"), told.get("issued_at")) == (
+        VERSION,
+        settings.forecast_at.isoformat(timespec="minutes"),
+    )
+
+
+def metadata_of(record: EventLogRecord) -> dict[str, object]:
+    """What was told of a materialization; one reported by hand tells nothing."""
+    told = record.asset_materialization
+    return {name: value.value for name, value in told.metadata.items()} if told else {}
+
+
+def models_folder(data_dir: str) -> UPath:
+    """Where the models are, one folder a month."""
+    return UPath(data_dir) / "demand_forecast_model"
+
+
+def forecast_partitions(start: date) -> DailyPartitionsDefinition:
+    """Madrid days to tomorrow."""
+    return DailyPartitionsDefinition(
+        start_date=start.isoformat(), timezone=MADRID.key, end_offset=2
+    )
+
+
+def build_forecast(
+    partitions: DailyPartitionsDefinition, points: AssetKey, settings: Settings
+) -> list[AssetsDefinition]:
+    """Model, forecast and score over the points of the days given."""
+    days_to_tomorrow = forecast_partitions(settings.start_date)
+    # On its last day the next month's model is made, so that there is one for its first day.
+    months = MonthlyPartitionsDefinition(
+        start_date=settings.start_date.replace(day=1).isoformat(), timezone=MADRID.key, end_offset=2
+    )
+    at = settings.forecast_at
+
+    def history(context: AssetExecutionContext, start: datetime, stop: datetime) -> pd.DataFrame:
+        return context.resources.demand_store.read([REAL], start, stop)
+
+    @asset(
+        partitions_def=months,
+        # Each fails by itself, and lets go of the store in between.
+        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=1),
+        # Of its own days it knows none; so that those who select both get the months of the days.
+        deps=[
+            AssetDep(
+                points,
+                partition_mapping=TimeWindowPartitionMapping(
+                    allow_nonexistent_upstream_partitions=True
+                ),
+            )
+        ],
+        required_resource_keys={"demand_store"},
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"lightgbm"},
+        pool="store",
+    )
+    def demand_forecast_model(context: AssetExecutionContext) -> None:
+        """What forecasts the days of a month, trained on all demand that was known when the
+        forecast of its first day was due. It needs half a year of days; without it the forecast is
+        that of the week before, and says so."""
+        for month in context.partition_keys:
+            until = issue_time(date.fromisoformat(month), at)
+            start = datetime.combine(settings.start_date, time(), MADRID)
+            try:
+                model = Model.train(history(context, start, until), until, at)
+            except TooLittleHistoryError as error:
+                raise Failure(
+                    f"{month}: {error} before {until:%F %H:%M}, Madrid time. Load earlier days, or"
+                    f" do without: the forecast is {WEEKLY_NAIVE} until then."
+                ) from error
+            folder = models_folder(settings.data_dir) / month
+            model.save(folder)
+            told = vars(model.description)
+            figures: dict[str, Any] = {
+                **{k: v for k, v in told.items() if k != "features"},
+                "features": MetadataValue.md(", ".join(f"`{n}`" for n in told["features"])),
+                "folder": str(folder),
+            }
+            context.add_asset_metadata(figures, partition_key=month)
+
+    @asset(
+        partitions_def=days_to_tomorrow,
+        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
+        deps=[
+            AssetDep(points, partition_mapping=_days_before()),
+            AssetDep(
+                demand_forecast_model,
+                partition_mapping=TimeWindowPartitionMapping(
+                    allow_nonexistent_upstream_partitions=True
+                ),
+            ),
+        ],
+        required_resource_keys={"demand_store"},
+        io_manager_key="demand_store",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"lightgbm"},
+        pool="store",
+        metadata={
+            FIELDS_METADATA: [FORECAST_MODEL],
+            "schema": "main",
+            "partition_expr": "time AT TIME ZONE 'Europe/Madrid'",
+        },
+    )
+    def demand_forecast(context: AssetExecutionContext) -> pd.DataFrame:
+        """Each hour of a day in MW, forecast from what was known the day before at noon, by the
+        newest model that was made by then; field `ForecastModel` beside what is measured."""
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        start = datetime.combine(days[0] - timedelta(days=HISTORY_DAYS), time(), MADRID)
+        now = datetime.now(UTC)
+        # Before the data are: what comes in between is found to be new.
+        ledger = read_ledger(context.instance, points, settings, now)
+        records = models_before(context.instance, demand_forecast_model.key, days[-1])
+        known = history(context, start, issue_time(days[-1], at))
+        models: dict[date, Model | str] = {}
+        made, failed = [], []
+        for day in days:
+            month = newest_model(records, day)
+            if month and month not in models:
+                models[month] = _load(models_folder(settings.data_dir) / str(month), at)
+            model = models[month] if month else "no model was made of the time before"
+            try:
+                forecast, maker, why = _forecast(known, day, at, model)
+            except TooLittleHistoryError as error:
+                failed.append(f"{day}: {error}.")
+                continue
+            made.append(forecast)
+            told = {
+                "made_by": maker,
+                "made_from": f"what was known at {min(issue_time(day, at), now):%F %H:%M} UTC",
+                "model": str(month) if maker == TRAINED_MODEL else "",
+                "why": why,
+                "hours": len(forecast),
+                "peak_mw": float(forecast.max()),
+                "mean_mw": float(forecast.mean()),
+                BASIS: basis(ledger, day, records),
+            }
+            context.add_asset_metadata(told, partition_key=day.isoformat())
+        if failed:
+            raise Failure(
+                "\n".join(failed[:10]) + "\nMaterialize influx_demand_points of the weeks before,"
+                " or launch the other days without these."
+            )
+        return pd.concat(made).to_frame()
+
+    @asset(
+        partitions_def=partitions,
+        backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
+        deps=[points, demand_forecast],
+        required_resource_keys={"demand_store"},
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"pandas"},
+        pool="store",
+        check_specs=[
+            AssetCheckSpec(
+                MODEL_BEATS_NAIVE,
+                asset="demand_forecast_score",
+                description="Over the last two weeks, is the model nearer to what was measured than"
+                " the same hours of the week before are?",
+            )
+        ],
+    )
+    def demand_forecast_score(
+        context: AssetExecutionContext,
+    ) -> MaterializeResult:
+        """How far the forecasts of a closed day were from what was measured: MAPE and bias of our
+        model, of the operator (made minutes ahead) and of the week before."""
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        # The check judges the present, whatever is scored.
+        today = datetime.now(MADRID).date()
+        judged = [today - timedelta(days=n) for n in range(JUDGED_DAYS, 0, -1)]
+        first = min(days[0], judged[0]) - timedelta(days=HISTORY_DAYS)
+        frame = context.resources.demand_store.read(
+            [REAL, FORECAST, FORECAST_MODEL],
+            datetime.combine(first, time(), MADRID),
+            datetime.combine(max(days[-1], today) + timedelta(days=1), time(), MADRID),
+        )
+        # What the week before stood in for is no merit of the model, nor its fault.
+        made = newest_materializations(context.instance, demand_forecast.key, {*days, *judged})
+        for day, record in made.items():
+            if metadata_of(record).get("made_by") == WEEKLY_NAIVE:
+                frame.loc[frame.index.intersection(day_hours(day)), FORECAST_MODEL] = math.nan
+        frame[WEEKLY_NAIVE] = _naive(frame, sorted({*days, *judged}), at)
+        for key, hours in frames_by_day(frame, context.partition_keys).items():
+            figures: dict[str, float | int] = {}
+            for name, column in _JUDGED.items():
+                told = score(hours[column], hours[REAL])
+                if told.hours:
+                    figures[f"{name}_mape_percent"] = told.mape_percent
+                    figures[f"{name}_bias_mw"] = told.bias_mw
+            context.add_asset_metadata(figures, partition_key=key)
+        return MaterializeResult(check_results=[judge_model(frame.loc[day_hours(judged[0])[0] :])])
+
+    return [demand_forecast_model, demand_forecast, demand_forecast_score]
+
+
+_JUDGED = {"model": FORECAST_MODEL, "operator": FORECAST, "naive": WEEKLY_NAIVE}
+
+
+def judge_model(frame: pd.DataFrame) -> AssetCheckResult:
+    """Whether the model beats weekly-naive where all are known.
+
+    Args:
+        frame: MW over UTC hours, columns `RealDemand`, `ForecastModel` and `weekly-naive`.
+    """
+    known = frame[[REAL, FORECAST_MODEL, WEEKLY_NAIVE]].dropna()
+    if known.empty:
+        return AssetCheckResult(
+            check_name=MODEL_BEATS_NAIVE,
+            passed=True,
+            description=f"There is no forecast of the last {JUDGED_DAYS} days to judge.",
+        )
+    model, naive = (score(known[c], known[REAL]) for c in (FORECAST_MODEL, WEEKLY_NAIVE))
+    return AssetCheckResult(
+        check_name=MODEL_BEATS_NAIVE,
+        passed=model.mape_percent <= naive.mape_percent,
+        severity=AssetCheckSeverity.WARN,
+        metadata={
+            "model_mape_percent": model.mape_percent,
+            "naive_mape_percent": naive.mape_percent,
+            "hours": model.hours,
+        },
+        description=f"MAPE {model.mape_percent:.2f} % of the model, {naive.mape_percent:.2f} % of"
+        f" {WEEKLY_NAIVE}, over {model.hours} hours of the last {JUDGED_DAYS} days.",
+    )
+
+
+def _forecast(
+    known: pd.DataFrame, day: date, at: time, model: Model | str
+) -> tuple[pd.Series, str, str]:
+    """A day's hours, what made them and, if that was not the model, why."""
+    if isinstance(model, Model):
+        try:
+            return model.forecast(known, day), TRAINED_MODEL, ""
+        except TooLittleHistoryError as error:
+            model = str(error)
+    return weekly_naive(known, day, at), WEEKLY_NAIVE, model
+
+
+def _load(folder: UPath, at: time) -> Model | str:
+    """The model, or why there is none to be asked."""
+    again = "Materialize demand_forecast_model of that month again."
+    try:
+        model = Model.load(folder)
+    except (FileNotFoundError, UnknownModelError) as error:
+        return f"{error}. {again}"
+    if (made_for := model.description.issued_at) != at.isoformat(timespec="minutes"):
+        return f"the model in {folder} is for forecasts made at {made_for}. {again}"
+    return model
+
+
+def _naive(frame: pd.DataFrame, days: list[date], at: time) -> pd.Series:
+    made = []
+    for day in days:
+        try:
+            made.append(weekly_naive(frame, day, at))
+        except TooLittleHistoryError:
+            continue  # a day without a week before it has no score of it
+    return pd.concat(made) if made else pd.Series(dtype="float64")
+
+
+def _days_before() -> TimeWindowPartitionMapping:
+    return TimeWindowPartitionMapping(
+        start_offset=-HISTORY_DAYS, end_offset=-1, allow_nonexistent_upstream_partitions=True
+    )

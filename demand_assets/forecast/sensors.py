@@ -1,0 +1,172 @@
+"""What asks for forecasts: the month's model, tomorrow's hours once the morning is in, scores."""
+
+import itertools
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    EventLogRecord,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from demand_assets.forecast.assets import (
+    BASIS,
+    basis,
+    is_usable,
+    metadata_of,
+    models_before,
+)
+from demand_assets.forecast.features import issue_time
+from demand_assets.forecast.model import TRAINED_MODEL, TRAINING_DAYS_NEEDED
+from demand_assets.ledger import (
+    FORECAST_JOB,
+    MODEL_JOB,
+    SCORE_JOB,
+    UNDER_WAY,
+    Ledger,
+    State,
+    newest_materializations,
+    read_ledger,
+)
+from demand_assets.sensors import LONGEST_PAUSE, PRIORITY_OPEN, request
+from demand_assets.settings import Settings
+
+SCORED_DAYS = 14
+"""How far back a closed day is scored without being asked."""
+MOST_FAILURES_COUNTED = 10
+
+
+def due_model(ledger: Ledger, usable: set[date], settings: Settings) -> date | None:
+    """The month whose model is missing, if what it learns from is in.
+
+    Args:
+        ledger: what is stored.
+        usable: the months of which there is a model that can be asked.
+        settings: of these the time at which forecasts are made.
+    """
+    first = ledger.today.replace(day=1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    month = following if ledger.now >= issue_time(following, settings.forecast_at) else first
+    # Of the day before the month only the morning is known.
+    known = [day for day in ledger.stored if day < month - timedelta(days=1)]
+    missing = ledger.days(State.MISSING)
+    filling = ledger.days(State.IN_PROGRESS) or len(missing) > len(known) / 10
+    if month in usable or len(known) < TRAINING_DAYS_NEEDED or filling:
+        return None
+    return month
+
+
+def due_forecasts(
+    ledger: Ledger,
+    made: Mapping[date, Mapping[str, object]],
+    models: Mapping[date, EventLogRecord],
+    settings: Settings,
+) -> list[date]:
+    """Of today and tomorrow the days whose forecast is missing, or was made from something else.
+
+    Today's is left as it is, unless it had to be made without a model.
+
+    Args:
+        ledger: what is stored.
+        made: what is told of the forecasts that there are.
+        models: the models that there are, by month.
+        settings: of these the time at which forecasts are made.
+    """
+    due = []
+    for day in (ledger.today, ledger.today + timedelta(days=1)):
+        at = issue_time(day, settings.forecast_at)
+        eve = ledger.stored.get(day - timedelta(days=1))
+        morning_is_in = eve and eve.last_hour and eve.last_hour >= at - timedelta(hours=1)
+        weeks_before = any(day - timedelta(weeks=n) in ledger.stored for n in range(1, 5))
+        told = made.get(day, {})
+        changed = told.get(BASIS) != basis(ledger, day, models)
+        final = day == ledger.today and told.get("made_by") == TRAINED_MODEL
+        if morning_is_in and weeks_before and changed and not final:
+            due.append(day)
+    return due
+
+
+def build_forecast_sensor(
+    points: AssetKey,
+    forecast: list[AssetKey],
+    jobs: dict[str, UnresolvedAssetJobDefinition],
+    settings: Settings,
+) -> SensorDefinition:
+    """The sensor over the forecast's assets: model, forecast, score."""
+    model_key, forecast_key, score_key = forecast
+
+    @sensor(
+        jobs=[jobs[FORECAST_JOB], jobs[MODEL_JOB], jobs[SCORE_JOB]],
+        minimum_interval_seconds=60,
+        default_status=DefaultSensorStatus.RUNNING,
+    )
+    def forecast_sensor(context: SensorEvaluationContext) -> SensorResult:
+        """Asks for the month's model, for tomorrow's forecast once the morning is in and again if
+        that changes, and for the scores of closed days."""
+        instance = context.instance
+        ledger = read_ledger(instance, points, settings, datetime.now(UTC))
+        recent = [ledger.today - timedelta(days=n) for n in range(-1, SCORED_DAYS + 1)]
+        forecasts = newest_materializations(instance, forecast_key, recent)
+        made = {day: metadata_of(record) for day, record in forecasts.items()}
+        models = models_before(instance, model_key, recent[0])
+        usable = {month for month, record in models.items() if is_usable(record, settings)}
+        asked: list[RunRequest] = []
+        month = due_model(ledger, usable, settings)
+        if month and _may_ask(instance, MODEL_JOB, month, ledger.now, settings.refresh):
+            asked.append(request([month], PRIORITY_OPEN, job=MODEL_JOB))
+        due = due_forecasts(ledger, made, models, settings)
+        scores = newest_materializations(instance, score_key, recent)
+        closed = [
+            day
+            for day, forecast in forecasts.items()
+            if day in ledger.stored
+            and ledger.state(day) == State.INGESTED
+            and (
+                day not in scores
+                or scores[day].timestamp
+                < max(ledger.stored[day].at.timestamp(), forecast.timestamp)
+            )
+        ]
+        for job, days in ((FORECAST_JOB, due), (SCORE_JOB, closed)):
+            asked += [
+                request([day], PRIORITY_OPEN, job=job)
+                for day in days
+                if _may_ask(instance, job, day, ledger.now, settings.refresh)
+            ]
+        nothing = "Nothing is due: forecasts are made once the morning of the day before is in."
+        return SensorResult(run_requests=asked, skip_reason=None if asked else SkipReason(nothing))
+
+    return forecast_sensor
+
+
+def _may_ask(
+    instance: DagsterInstance, job: str, day: date, now: datetime, pause: timedelta
+) -> bool:
+    """Whether no run has the partition, and the last ones did not fail a moment ago.
+
+    The pause after a failure doubles with each that came before it, up to a day.
+    """
+    of_day = RunsFilter(job_name=job, tags={PARTITION_NAME_TAG: day.isoformat()})
+    records = instance.get_run_records(of_day, limit=MOST_FAILURES_COUNTED)
+    failures = list(
+        itertools.takewhile(lambda r: r.dagster_run.status != DagsterRunStatus.SUCCESS, records)
+    )
+    if not failures:
+        return True
+    last = failures[0]
+    if last.dagster_run.status in UNDER_WAY:
+        return False
+    ended = datetime.fromtimestamp(last.end_time or last.update_timestamp.timestamp(), UTC)
+    return now >= ended + min(LONGEST_PAUSE, pause * 2 ** (len(failures) - 1))

@@ -1,0 +1,49 @@
+"""The REData client: days in; out comes, per day, the operator's answer or a typed error.
+
+Red Eléctrica publishes peninsular demand, measured and forecast, at
+``{base}/{lang}/datos/demanda/demanda-tiempo-real``, without authentication. A request names a span
+of Madrid's local time, both ends included; samples come every 5 or 10 minutes in MW, whatever
+``time_trunc`` says.
+
+>>> client = REDataClient("https://apidatos.ree.es")
+>>> client.fetch([date(2023, 2, 19)])  # doctest: +SKIP
+{datetime.date(2023, 2, 19): {'data': {...}, 'included': [...]}}
+"""
+
+from demand_assets.redata.answers import (
+    FORECAST_DEMAND,
+    MADRID,
+    REAL_DEMAND,
+    Answer,
+    check_shape,
+    sample_time,
+    split_days,
+)
+from demand_assets.redata.client import REDataClient
+from demand_assets.redata.errors import (
+    AddressError,
+    BlockedError,
+    MalformedAnswerError,
+    NoDataError,
+    REDataError,
+    RefusedError,
+    UnavailableError,
+)
+
+__all__ = [
+    "FORECAST_DEMAND",
+    "MADRID",
+    "REAL_DEMAND",
+    "AddressError",
+    "Answer",
+    "BlockedError",
+    "MalformedAnswerError",
+    "NoDataError",
+    "REDataClient",
+    "REDataError",
+    "RefusedError",
+    "UnavailableError",
+    "check_shape",
+    "sample_time",
+    "split_days",
+]

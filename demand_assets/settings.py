@@ -1,0 +1,164 @@
+"""What can be set from outside, and what that may be."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values, load_dotenv
+from upath import UPath
+
+PROJECT = Path(__file__).resolve().parents[1]
+"""The folder of dagster.yaml, `.env` and, unless told otherwise, the data."""
+
+DAYS_PER_RUN = 10 * 31
+"""Ten full requests to the API. A run costs seconds before its first step, and of a long one more
+is lost when it fails; docs/performance.md has the measurements."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old today may be: the newest measured hour, and the last materialization."""
+
+    warn_after: timedelta = timedelta(minutes=80)
+    """An hour closes every 60 minutes, and is stored within 15."""
+    fail_after: timedelta = timedelta(minutes=120)
+
+
+class SettingError(ValueError):
+    """A setting is missing or unusable. Its text names the environment variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set from outside; README.md has the table."""
+
+    redata_base_url: str = "https://apidatos.ree.es"
+    redata_max_days_per_request: int = 31
+    redata_retry_seconds: float = 60.0
+    start_date: date = date(2022, 1, 1)
+    data_dir: str = str(PROJECT / "data")
+    refresh: timedelta = timedelta(minutes=10)
+    settle: timedelta = timedelta(minutes=30)
+    freshness: Freshness = field(default_factory=Freshness)
+    forecast_at: time = time(12)
+    """Madrid time at which the next day's demand is forecast."""
+    page_url: str | None = None
+    influxdb_url: str | None = None
+    influxdb_org: str = ""
+    influxdb_bucket: str = "capstone7"
+    influxdb_ca_certificate: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings; an empty variable counts as unset.
+
+        Raises:
+            SettingError: a value cannot be used, or InfluxDB's are incomplete.
+        """
+
+        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
+            text = environment.get(name, "").strip()
+            try:
+                return parse(text) if text else default
+            except ValueError as error:
+                raise SettingError(f"{name}={text}: {error}") from error
+
+        url = read("INFLUXDB_V2_URL", None, _http_url)
+        if url:
+            names = ("INFLUXDB_V2_TOKEN", "INFLUXDB_V2_ORG")
+            if missing := [n for n in names if not environment.get(n, "").strip()]:
+                raise SettingError(
+                    f"INFLUXDB_V2_URL is set, but {' and '.join(missing)} is not."
+                    " Set it, or unset INFLUXDB_V2_URL to use the embedded store."
+                )
+        freshness = Freshness(
+            warn_after=read("DEMAND_FRESH_WARN_MINUTES", Freshness.warn_after, _minutes),
+            fail_after=read("DEMAND_FRESH_FAIL_MINUTES", Freshness.fail_after, _minutes),
+        )
+        if not timedelta(minutes=1) <= freshness.warn_after < freshness.fail_after:
+            raise SettingError(
+                "DEMAND_FRESH_WARN_MINUTES must be at least 1, and less than"
+                " DEMAND_FRESH_FAIL_MINUTES."
+            )
+        data_dir = read("DEMAND_DATA_DIR", cls.data_dir, str)
+        data_path = UPath(data_dir)
+        if isinstance(data_path, os.PathLike):
+            data_dir = str(PROJECT / Path(data_path).expanduser())
+        elif not url:
+            raise SettingError(
+                f"DEMAND_DATA_DIR={data_dir} is not a local folder, and the embedded store needs"
+                " one. Set INFLUXDB_V2_URL, or a folder."
+            )
+        return cls(
+            redata_base_url=read("REDATA_BASE_URL", cls.redata_base_url, _http_url),
+            redata_max_days_per_request=read(
+                "REDATA_MAX_DAYS_PER_REQUEST", cls.redata_max_days_per_request, _at_least_one
+            ),
+            redata_retry_seconds=read("REDATA_RETRY_SECONDS", cls.redata_retry_seconds, _positive),
+            start_date=read("DEMAND_START_DATE", cls.start_date, date.fromisoformat),
+            data_dir=data_dir,
+            refresh=read("DEMAND_REFRESH_MINUTES", cls.refresh, _minutes),
+            settle=read("DEMAND_SETTLE_MINUTES", cls.settle, _minutes),
+            freshness=freshness,
+            forecast_at=read("DEMAND_FORECAST_TIME", cls.forecast_at, _full_hour),
+            page_url=read("DEMAND_PAGE_URL", None, _http_url),
+            influxdb_url=url,
+            influxdb_org=read("INFLUXDB_V2_ORG", "", str),
+            influxdb_bucket=read("INFLUXDB_V2_BUCKET", cls.influxdb_bucket, str),
+            influxdb_ca_certificate=read("INFLUXDB_V2_SSL_CA_CERT", None, _file),
+        )
+
+
+def load_settings_file(file: Path) -> None:
+    """Put what a `.env` says into the environment, below what is there."""
+    load_dotenv(file)
+    if (
+        file.is_file()
+        and file.stat().st_mode & 0o077
+        and dotenv_values(file).get("INFLUXDB_V2_TOKEN")
+    ):
+        warnings.warn(f"Others can read the token in {file}: chmod 600 it.", stacklevel=2)
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) address")
+    return text
+
+
+def _file(text: str) -> str:
+    file = PROJECT / Path(text).expanduser()
+    if not file.is_file():
+        raise ValueError("there is no such file")
+    return str(file)
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def _positive(text: str) -> float:
+    if not 0 < (number := float(text)) < float("inf"):
+        raise ValueError("must be a positive number")
+    return number
+
+
+def _full_hour(text: str) -> time:
+    at = time.fromisoformat(text)
+    if at not in [time(hour) for hour in range(1, 24)]:
+        raise ValueError("must be a full hour of Madrid's clock from 01:00 to 23:00")
+    return at
+
+
+def _minutes(text: str) -> timedelta:
+    return timedelta(minutes=_positive(text))
