@@ -66,6 +66,15 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts: without jitter, counted and not slept."""
+    slept: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda low, high: low)
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
+
+
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     if not RECORDINGS.is_dir():

@@ -407,7 +407,7 @@ def refused(*, naming: str, without: str = SECRET) -> Iterator[None]:
     started = time.monotonic()
     with pytest.raises(InfluxDBAccessError, match=naming) as caught:
         yield
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert without not in str(caught.getrepr(style="native", chain=True))
 
 
@@ -467,7 +467,7 @@ def test_a_busy_server_gets_the_time_that_it_asks_for(status: int) -> None:
     frame = hours(DAY)
     # Longer than the first pause without the header.
     with scripted_server(Reply(status, {"Retry-After": "3"}), WRITTEN) as server:
-        write(over(server.url, retry_seconds=10), frame)
+        write(over(server.url, retry_seconds=30), frame)
     first, second = server.times
     assert second - first >= 3
     lines, again = map(gzip.decompress, server.bodies)
@@ -477,7 +477,7 @@ def test_a_busy_server_gets_the_time_that_it_asks_for(status: int) -> None:
 
 def test_a_cut_connection_is_tried_again() -> None:
     with scripted_server(Reply(0), Reply(0), WRITTEN) as server:
-        write(over(server.url, retry_seconds=10), hours(DAY))
+        write(over(server.url, retry_seconds=30), hours(DAY))
     assert len(server.bodies) == 3
     assert len(set(map(gzip.decompress, server.bodies))) == 1
 
@@ -488,7 +488,7 @@ def test_a_server_that_keeps_failing_is_an_error_once_the_budget_is_spent(status
         scripted_server(Reply(status, body=b'{"message": "out of disk"}')) as server,
         refused(naming=f"{status} 'out of disk'"),
     ):
-        write(over(server.url, retry_seconds=2), hours(DAY))
+        write(over(server.url, retry_seconds=4), hours(DAY))
     assert len(server.times) > 1
 
 
@@ -497,7 +497,7 @@ def test_a_server_that_asks_for_more_time_than_the_budget_is_not_waited_for() ->
         scripted_server(Reply(503, {"Retry-After": "3600"})) as server,
         refused(naming="503"),
     ):
-        write(over(server.url, retry_seconds=10), hours(DAY))
+        write(over(server.url, retry_seconds=30), hours(DAY))
     assert len(server.times) == 1
 
 
@@ -506,7 +506,7 @@ def test_what_will_not_pass_is_not_tried_again(status: int) -> None:
     location = {"Location": "/api/v2/write"} if status == 302 else {}
     with scripted_server(Reply(status, location), WRITTEN) as server:
         with refused(naming=str(status)):
-            write(over(server.url, retry_seconds=10), hours(DAY))
+            write(over(server.url, retry_seconds=30), hours(DAY))
         assert len(server.times) == 1
 
 

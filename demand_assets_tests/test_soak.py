@@ -24,7 +24,8 @@ def resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
-@pytest.mark.parametrize("seed", [4])
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("seed", [4, 5])
 def test_three_days_of_random_faults_end_as_a_clean_load(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     harmful = [fault for fault in Fault if fault != Fault.SILENCE]  # waits in real time
@@ -34,9 +35,9 @@ def test_three_days_of_random_faults_end_as_a_clean_load(tmp_path: Path, seed: i
         while datetime.now(UTC) < end:
             day = datetime.now(MADRID).date()
             works.api.faults.clear()
-            if chance.random() < 0.6:
+            if chance.random() < 0.9:
                 whom = chance.choice(["*", str(day), str(day - timedelta(days=1))])
-                works.api.faults[whom] = f"{chance.choice(harmful)}*{chance.randint(1, 3)}"
+                works.api.faults[whom] = f"{chance.choice(harmful)}*{chance.randint(1, 6)}"
             works.tick()
             memory[day] = resident_mib()
             works.clock.shift(STEP)
@@ -46,7 +47,8 @@ def test_three_days_of_random_faults_end_as_a_clean_load(tmp_path: Path, seed: i
         days = days_between(START.date(), (end + timedelta(hours=24)).date())
         ledger = works.ledger()
         assert {ledger.state(day) for day in days[:-1]} == {State.INGESTED}
-        assert sum(not success for *_, success in works.runs) > 10
+        failed = sum(not success for *_, success in works.runs)
+        assert failed >= 10
         data = works.project.files()
         stored = works.project.stored()
         with DagsterInstance.ephemeral() as instance:

@@ -53,9 +53,8 @@ def test_a_batch_that_was_not_acknowledged_is_sent_again(
             link.url,
             bucket=database,
             batch_size=20,
-            retry_seconds=10,
-            connect_timeout_seconds=0.5,
-            read_timeout_seconds=2,
+            retry_seconds=30,
+            read_timeout_seconds=5,
         )
         write(store, frame)
     assert link.connections == 4
@@ -79,7 +78,7 @@ def test_a_server_that_stays_silent_is_given_up() -> None:
         network("http://127.0.0.1:1", Trouble.SILENCE) as link,
         refused(naming="does not answer.*INFLUXDB_V2_URL"),
     ):
-        write(over(link.url, retry_seconds=2, read_timeout_seconds=0.5), hours(DAY))
+        write(over(link.url, retry_seconds=4, read_timeout_seconds=0.5), hours(DAY))
     assert link.connections > 1
 
 
@@ -104,7 +103,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
         )
         with refused(naming="does not answer"):
             write(store, hours(DAY))
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         ended.set()
         thread.join()
 
