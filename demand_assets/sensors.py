@@ -46,8 +46,9 @@ MOST_REQUESTS = 5
 """Runs asked for in one tick; the rest waits for the next one, a minute later."""
 LONGEST_PAUSE = timedelta(days=1)
 
-# The queue takes higher numbers first; a backfill's runs have none, which counts as 0.
-PRIORITY_TODAY, PRIORITY_OPEN, PRIORITY_MISSING = "10", "5", "1"
+# The queue takes higher numbers first; a backfill's runs have none, which counts as 0: what a person
+# asked for goes before gaps.
+PRIORITY_TODAY, PRIORITY_OPEN, PRIORITY_MISSING = "10", "5", "-1"
 
 
 @dataclass
