@@ -45,9 +45,12 @@ from demand_assets.settings import DAYS_PER_RUN, Settings
 MOST_REQUESTS = 5
 """Runs asked for in one tick; the rest waits for the next one, a minute later."""
 LONGEST_PAUSE = timedelta(days=1)
+MOST_ALONE = 5
+"""Neighbouring days that failed by themselves and go alone; a month without data would be thirty
+runs."""
 
-# The queue takes higher numbers first; a backfill's runs have none, which counts as 0: what a person
-# asked for goes before gaps.
+# The queue takes higher numbers first; a backfill's runs have none, which counts as 0. What a
+# person asked for goes before gaps.
 PRIORITY_TODAY, PRIORITY_OPEN, PRIORITY_MISSING = "10", "5", "-1"
 
 
@@ -94,10 +97,11 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
 def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> Plan:
     """Gaps between the first stored day and yesterday, and days whose last attempt failed.
 
-    Days never asked for go as ranges. Of a range that failed, the days that it named go alone and
-    the stretches around them as ranges; a range that failed as a whole goes again, each third time
-    in halves, as what looks like an outage may be the doing of one day; one that named nobody goes
-    in halves at once. What failed alone, or as a whole, waits twice as long each time.
+    Days never asked for go as ranges. Of a range that failed, the days that it named go alone,
+    unless they are many in a row, and the stretches around them as ranges. A range that failed as a
+    whole goes again, each third time in halves, as what looks like an outage may be the doing of
+    one day; one that named nobody goes in halves at once. What failed alone, or as a whole, waits
+    twice as long each time.
     """
     plan = Plan()
     asked: list[tuple[list[date], int]] = []
@@ -113,7 +117,9 @@ def plan_missing_days(ledger: Ledger, refresh: timedelta, days_per_run: int) -> 
         if blamed and len(blamed) < len(attempt.days):
             innocent = [day for day in days if day not in attempt.blamed]
             asked += [(piece, 0) for piece in stretches(innocent, days_per_run)]
-            asked += [([day], 0) for day in blamed]
+            for row in stretches(blamed, days_per_run):
+                alone = len(row) <= MOST_ALONE
+                asked += [([day], 0) for day in row] if alone else [(row, 0)]
             continue
         # Without a bound to the power, a month of daily attempts would overflow the pause.
         due = attempt.ended + min(LONGEST_PAUSE, refresh * 2 ** min(attempt.number, 20))

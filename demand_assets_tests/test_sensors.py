@@ -317,6 +317,18 @@ def test_a_range_that_failed_as_a_whole_goes_again_as_a_whole() -> None:
     ]
 
 
+def test_named_days_go_alone_unless_they_are_many_in_a_row() -> None:
+    days = [date(2023, 5, n) for n in range(2, 20)]
+    named = {days[2], *days[7:14]}
+    assert spans(planned(attempt(0, days, named), timedelta())) == [
+        ("2023-05-02", "2023-05-03"),
+        ("2023-05-05", "2023-05-08"),
+        ("2023-05-16", "2023-05-19"),
+        ("2023-05-04", "2023-05-04"),
+        ("2023-05-09", "2023-05-15"),
+    ]
+
+
 @pytest.mark.parametrize("number", [8, 40, 4000])
 def test_a_day_is_tried_at_least_once_a_day_however_often_it_failed(number: int) -> None:
     failed = attempt(number, [date(2023, 5, 3)], {date(2023, 5, 3)})
