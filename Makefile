@@ -59,7 +59,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .dagster data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .dagster/demo data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # Dagster puts the `.env` of the folder that it is started in above the environment, and the demo would
 # write to the live bucket. So it starts where there is none; the project reads its own, below it.

@@ -5,7 +5,6 @@ Each takes one day or a contiguous range in one run, and describes every day by 
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -44,7 +43,7 @@ from demand_assets.hourly import (
     read_day,
 )
 from demand_assets.influxdb import FIELDS_METADATA
-from demand_assets.ledger import FAILED_DAYS
+from demand_assets.ledger import FAILED_DAYS, STORE
 from demand_assets.picture import day_markdown, sparkline
 from demand_assets.redata import MADRID, Answer, REDataError, UnavailableError
 from demand_assets.resources import REDataResource
@@ -58,20 +57,11 @@ PROGRESS_SECONDS = 10.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Store:
-    """Where the points go, as the web page tells it."""
-
-    kind: str
-    """``influxdb`` or ``duckdb``: the badge on the asset."""
-    address: str
-    """For people to read, without credentials."""
-
-
 def build_assets(
-    partitions: DailyPartitionsDefinition, store: Store, settings: Settings
+    partitions: DailyPartitionsDefinition, settings: Settings
 ) -> list[AssetsDefinition]:
-    """The assets over the given days, for the given store."""
+    """The assets over the given days."""
+    store = settings.store
     backfill_policy = BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
     frame_checks = frame_check_specs("hourly_demand_frame", partitions)
 
@@ -171,7 +161,7 @@ def build_assets(
                 "measured": sparkline(frame[REAL], day),
                 "forecast": sparkline(frame[FORECAST], day),
                 "picture": MetadataValue.md(day_markdown(frame, day)),
-                "store": store.address,
+                STORE: store.address,
                 "points": len(frame),
             }
             # What the next days' forecasts are made from, in two words; see demand_forecast.

@@ -13,7 +13,7 @@ from dagster import (
     in_process_executor,
 )
 
-from demand_assets.assets import Store, build_assets
+from demand_assets.assets import build_assets
 from demand_assets.checks import build_checks
 from demand_assets.dashboards.assets import build_dashboard
 from demand_assets.forecast.assets import build_forecast
@@ -50,18 +50,15 @@ def build_definitions(settings: Settings) -> Definitions:
         demand_store: InfluxDBIOManager | EmbeddedStoreIOManager = InfluxDBIOManager(
             influxdb=influxdb, measurement=MEASUREMENT
         )
-        store = Store("influxdb", f"InfluxDB {influxdb.address}, bucket {influxdb.bucket}")
     else:
-        database = f"{settings.data_dir}/demand.duckdb"
-        demand_store = EmbeddedStoreIOManager(database=database)
-        store = Store("duckdb", f"DuckDB {database}")
+        demand_store = EmbeddedStoreIOManager(database=settings.database)
 
     partitions = daily_partitions(settings.start_date)
-    assets = build_assets(partitions, store, settings)
+    assets = build_assets(partitions, settings)
     _, frame, points = (asset.key for asset in assets)
     forecast = build_forecast(partitions, points, settings)
     model_key, forecast_key, score_key = (asset.key for asset in forecast)
-    dashboard = build_dashboard([points, forecast_key], store.address, settings)
+    dashboard = build_dashboard([points, forecast_key], settings)
     demand_job = define_asset_job(
         DEMAND_JOB,
         selection=AssetSelection.assets(*assets),

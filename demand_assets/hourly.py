@@ -36,9 +36,9 @@ is a NaN: its slot exists, its value does not."""
 
 FINEST_SPACING = 5
 """Minutes between samples since 2022-05-23; before, there were 10."""
-LEAST_MW, MOST_MW = 10_000, 60_000
-"""Peninsular Spain has drawn between 15,000 and 45,450 MW since 2007; what lies far outside is no
-demand but a broken meter or a placeholder."""
+LEAST_MW, MOST_MW = 5_000, 60_000
+"""Peninsular Spain's record is 45,450 MW (December 2007); in the blackout of April 2025 some 10,000
+were left. What lies far outside is no demand but a broken meter or a placeholder."""
 
 
 class ImplausibleDemandError(REDataError):

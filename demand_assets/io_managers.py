@@ -81,7 +81,10 @@ class _PartitionFiles(ConfigurableIOManager):
             raise PartitionFileError(
                 f"{reading}: {asset} has no file in {folder}. Materialize {asset} of this day."
             ) from error
-        except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
+        except (
+            *(OSError, EOFError, KeyError, TypeError, ValueError),
+            *(zlib.error, pyarrow.ArrowException),
+        ) as error:
             raise PartitionFileError(
                 f"{reading}: the file of {asset} in {folder} is unreadable"
                 f" ({type(error).__name__}). Materialize {asset} of this day again."
@@ -115,10 +118,14 @@ class ParquetFrameIOManager(_PartitionFiles):
 
     def _encode(self, obj: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for key, frame in frames_by_day(obj, keys).items():
-            yield key, frame.to_parquet()
+            yield key, frame.to_parquet(write_page_checksum=True)
 
     def _decode(self, files: Iterator[tuple[str, bytes]]) -> pd.DataFrame:
-        return pd.concat([pd.read_parquet(BytesIO(content)) for _, content in files])
+        frames = [
+            pd.read_parquet(BytesIO(content), page_checksum_verification=True)
+            for _, content in files
+        ]
+        return pd.concat(frames)
 
 
 def _remove_leftovers(folder: UPath) -> None:

@@ -29,7 +29,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
     PartitionBackfill,
 )
-from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -42,6 +42,8 @@ from demand_assets.settings import Settings
 
 FAILED_DAYS = "failed_days"
 """Key of a failure's metadata: the days that made a run fail, by partition key."""
+STORE = "store"
+"""Key of a materialization's metadata: the store's address."""
 ATTEMPT_TAG = "demand/attempt"
 """On a run that a sensor asked for again: how many attempts for the same days came before it."""
 
@@ -109,6 +111,8 @@ class Stored:
     """Of the measured demand; it changes when that does."""
     morning_digest: str | None = None
     """The same of the hours before the next day's forecast is due."""
+    store: str | None = None
+    """The address of the store that it went to, where that was told."""
 
     @property
     def short(self) -> bool:
@@ -131,6 +135,8 @@ class Ledger:
     """Days whose last attempt failed."""
     under_way: dict[date, tuple[str, datetime]] = field(default_factory=dict)
     """Days that a run or a backfill has: what has them, and since when."""
+    elsewhere: frozenset[date] = frozenset()
+    """Days that went to another store, which was set before: of this one they are missing."""
 
     @property
     def today(self) -> date:
@@ -139,7 +145,7 @@ class Ledger:
     @property
     def first_day(self) -> date | None:
         """The first day that was ever stored; what lies before is a person's to load."""
-        return min(self.stored, default=None)
+        return min(self.stored.keys() | self.elsewhere, default=None)
 
     def settled_at(self, day: date) -> datetime:
         """When a day's numbers count as final."""
@@ -194,20 +200,26 @@ def read_ledger(
     Args:
         instance: where the partitions' history is.
         points: the asset whose partitions are the days.
-        settings: of these ``settle``, and ``start_date``: what was stored of earlier days is not
-            looked at.
+        settings: of these ``settle``, ``store`` and ``start_date``: what was stored of earlier
+            days is not looked at.
         now: the present, aware.
     """
     # A run that starts or ends while this reads is seen at least once as under way.
     under_way = _read_under_way(instance, points, now)
     start = settings.start_date
-    stored = {day: told for day, told in _read_stored(instance, points).items() if day >= start}
+    told = {day: told for day, told in _read_stored(instance, points).items() if day >= start}
+    stored = {
+        day: one
+        for day, one in told.items()
+        if not one.store or settings.store.is_meant_by(one.store)
+    }
     return Ledger(
         now=now,
         settle=settings.settle,
         stored=stored,
         attempts=_read_attempts(instance, points, start),
         under_way={**under_way, **_read_under_way(instance, points, now)},
+        elsewhere=frozenset(told.keys() - stored.keys()),
     )
 
 
@@ -247,6 +259,7 @@ def _read_stored(instance: DagsterInstance, points: AssetKey) -> dict[date, Stor
                 last_hour=None if last_hour is None else datetime.fromtimestamp(last_hour, UTC),
                 digest=values.get("digest"),
                 morning_digest=values.get("morning_digest"),
+                store=values.get(STORE),
             )
     return stored
 
@@ -264,18 +277,17 @@ def _read_attempts(instance: DagsterInstance, points: AssetKey, start: date) -> 
     run_ids = sorted(set(unfinished.values()))
     if not run_ids:
         return {}
-    ended = instance.get_run_records(
-        RunsFilter(run_ids=run_ids, statuses=[DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED])
-    )
+    # One that succeeded without storing its days has lost its events, as a power cut may do.
+    ended = instance.get_run_records(RunsFilter(run_ids=run_ids, statuses=FINISHED_STATUSES))
     for record in ended:
         run_id = record.dagster_run.run_id
         if run_id not in _attempts:
-            _attempts[run_id] = _read_attempt(instance, record)
+            _attempts[run_id] = _read_attempt(instance, record, points)
     over = {record.dagster_run.run_id for record in ended}
     return {day: _attempts[run_id] for day, run_id in unfinished.items() if run_id in over}
 
 
-def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
+def _read_attempt(instance: DagsterInstance, record: RunRecord, points: AssetKey) -> Attempt:
     run = record.dagster_run
     failures = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
     blamed: frozenset[date] = frozenset()
@@ -285,6 +297,8 @@ def _read_attempt(instance: DagsterInstance, record: RunRecord) -> Attempt:
         if data.user_failure_data and FAILED_DAYS in data.user_failure_data.metadata:
             named = data.user_failure_data.metadata[FAILED_DAYS].value
             blamed = frozenset(date.fromisoformat(str(key)) for key in named)  # type: ignore[union-attr]
+        elif entry.step_key == points.to_python_identifier():
+            blamed = frozenset(days_of(run))  # the store is away, which is no day's fault
         if data.error:
             cause = data.error
             while cause.cause:

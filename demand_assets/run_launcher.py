@@ -4,6 +4,7 @@ Dagster's own launcher cannot tell, so that a run which a power cut or a full me
 'started', with its places in the queue and the pools. Run monitoring asks this one every 15 s.
 """
 
+import grpc
 from dagster import DagsterRun
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import DefaultRunLauncher
@@ -33,6 +34,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
                 CanCancelExecutionResult,
             )
         except DagsterUserCodeUnreachableError as error:
+            cause = error.__cause__
+            if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                # It is there, and busy; the run has its own longest time in dagster.yaml.
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
             return CheckRunHealthResult(
                 WorkerStatus.FAILED, f"The server that started the run is gone ({error})."
             )

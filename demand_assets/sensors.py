@@ -82,8 +82,9 @@ def plan_open_days(ledger: Ledger, refresh: timedelta) -> Plan:
     for day in reversed(ledger.days(State.OPEN)):
         stored, settled = ledger.stored[day], ledger.settled_at(day)
         if stored.at >= settled:
-            # The API keeps answering short: each pause is as long as the day has been over.
-            settled = stored.at + max(refresh, stored.at - end_of(day))
+            # The API keeps answering short: each pause is as long as the day has been over, at most
+            # a day, as history may be mended long after.
+            settled = stored.at + min(LONGEST_PAUSE, max(refresh, stored.at - end_of(day)))
         if ledger.now < settled:
             short = f" with {stored.hours} of {stored.hours_expected} hours" if stored.short else ""
             plan.reasons.append(

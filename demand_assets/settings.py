@@ -31,6 +31,22 @@ class Freshness:
     fail_after: timedelta = timedelta(minutes=120)
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where the points go."""
+
+    kind: str
+    """``influxdb`` or ``duckdb``: the badge on the asset."""
+    address: str
+    """For people to read, without credentials."""
+
+    def is_meant_by(self, address: str) -> bool:
+        """Whether a record tells of this store. An embedded database may have been moved."""
+        if self.kind == "duckdb":
+            return address.startswith("DuckDB ")
+        return address == self.address
+
+
 class SettingError(ValueError):
     """A setting is missing or unusable. Its text names the environment variable."""
 
@@ -54,6 +70,19 @@ class Settings:
     influxdb_org: str = ""
     influxdb_bucket: str = "capstone7"
     influxdb_ca_certificate: str | None = None
+
+    @property
+    def database(self) -> str:
+        """The embedded database's file."""
+        return f"{self.data_dir}/demand.duckdb"
+
+    @property
+    def store(self) -> Store:
+        if not self.influxdb_url:
+            return Store("duckdb", f"DuckDB {self.database}")
+        parts = urlsplit(self.influxdb_url)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return Store("influxdb", f"InfluxDB {address}, bucket {self.influxdb_bucket}")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":

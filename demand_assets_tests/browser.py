@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from demand_assets_tests.servers import ProgramMissing
 
@@ -39,13 +41,19 @@ class Browser:
     ) -> None:
         """Open a page in a window of the given size in pixels; what came before is forgotten."""
         self.driver.get("about:blank")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.resize(width, height)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.driver.get(address)
+
+    def resize(self, width: int, height: int) -> None:
+        """A narrow window is that of a phone, with a finger for a pointer."""
+        phone = width < 600
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
     def click(self, selector: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
@@ -55,11 +63,35 @@ class Browser:
 
     def drag(self, selector: str, start: float, end: float) -> None:
         """Drag from one part of an element's width to another, each from 0 to 1."""
+        self._mouse_at(selector, start).click_and_hold().perform()
+        self._mouse_at(selector, end).release().perform()
+
+    def hover(self, selector: str, part: float) -> None:
+        """Move the mouse to a part of an element's width, from 0 to 1."""
+        self._mouse_at(selector, part).perform()
+
+    def _mouse_at(self, selector: str, part: float) -> ActionChains:
         element = self.driver.find_element(By.CSS_SELECTOR, selector)
-        left, width = -element.size["width"] / 2, element.size["width"]
-        mouse = ActionChains(self.driver)
-        mouse.move_to_element_with_offset(element, round(left + start * width), 0).click_and_hold()
-        mouse.move_to_element_with_offset(element, round(left + end * width), 0).release().perform()
+        right = round((part - 0.5) * element.size["width"])
+        return ActionChains(self.driver, duration=20).move_to_element_with_offset(element, right, 0)
+
+    def swipe_up(self, selector: str, pixels: int) -> None:
+        """Move a finger up from the middle of an element, and a little to the side."""
+        box = self.driver.find_element(By.CSS_SELECTOR, selector).rect
+        x, y = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        for part in (0, 0.25, 0.5, 0.75, 1):
+            finger = {"x": x + part * pixels / 8, "y": y - part * pixels}
+            touch = {"type": "touchMove" if part else "touchStart", "touchPoints": [finger]}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+        self.driver.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
+        )
+
+    def until(self, script: str, expected: Any) -> Any:
+        """What a script returns once it is what is expected, or after seconds."""
+        with suppress(TimeoutException):
+            WebDriverWait(self.driver, 5, 0.02).until(lambda _: self.run(script) == expected)
+        return self.run(script)
 
     def text(self, selector: str) -> str:
         return self.driver.find_element(By.CSS_SELECTOR, selector).text

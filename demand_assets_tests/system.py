@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import requests
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from demand_assets.partitions import days_between
 from demand_assets.settings import PROJECT
@@ -78,13 +79,15 @@ class Page:
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return launched["backfillId"]
 
-    def materialize(self, asset: str) -> None:
-        """Click on 'Materialize' of an asset without partitions."""
+    def materialize(self, asset: str, day: date | None = None) -> None:
+        """Click on 'Materialize' of an asset, of a day if it has days."""
+        tags = [{"key": PARTITION_NAME_TAG, "value": day.isoformat()}] if day else []
         launched = self.ask(
             """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) {
                 __typename ... on PythonError { message } } }""",
             p={
                 "mode": "default",
+                "executionMetadata": {"tags": tags},
                 "selector": {
                     "repositoryLocationName": "demand_assets",
                     "repositoryName": "__repository__",

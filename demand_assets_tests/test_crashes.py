@@ -23,6 +23,7 @@ from dagster import AssetKey, DagsterInstance, RunsFilter
 
 from demand_assets.ledger import UNDER_WAY, Stored, read_ledger
 from demand_assets.partitions import days_between
+from demand_assets.redata import MADRID
 from demand_assets.settings import PROJECT, Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.project import ASSETS, Project, failure_text
@@ -277,7 +278,16 @@ def test_a_killed_web_server_or_daemon_ends_the_system_and_the_next_start_goes_o
             # Asked for anew after each start, and no run of the last one is still under way.
             wait_for(api.requests.__len__, 120, process)
             wait_for(lambda: not page.runs_under_way(), 60, process)
+            kill = ["pkill", "-9", "-g", str(process.pid), "-f"]
             if victim:
-                kill = ["pkill", "-9", "-g", str(process.pid), "-f", victim]
-                subprocess.run(kill, check=True)
+                subprocess.run([*kill, victim], check=True)
                 process.wait(60)
+                continue
+            # A run's process alone, while the rest lives: found out with nobody's help.
+            api.latency = 60
+            api.requests.clear()
+            page.materialize("raw_ree_json", datetime.now(MADRID).date())
+            wait_for(api.requests.__len__, 60, process, every=0.1)
+            subprocess.run([*kill, "spawn_main.*pipe_handle"], check=True)
+            api.latency = 0
+            wait_for(lambda: not page.runs_under_way(), 55, process)

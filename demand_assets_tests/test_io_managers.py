@@ -3,8 +3,9 @@
 import errno
 import gzip
 import os
+import random
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from dagster import (
     materialize,
 )
 
-from demand_assets.assets import Store, build_assets
+from demand_assets.assets import build_assets
 from demand_assets.hourly import day_hours
 from demand_assets.io_managers import (
     EmbeddedStoreIOManager,
@@ -110,6 +111,30 @@ def test_a_damaged_file_is_an_error_that_says_what_to_materialize(
         )
     assert project.materialize(DAY).success
     assert path.read_bytes() == content
+
+
+def test_a_flipped_bit_among_a_frames_values_is_noticed(project: Project) -> None:
+    assert project.materialize(DAY).success
+    asset = AssetKey("hourly_demand_frame")
+    path = project.folder / f"{asset.path[0]}/{DAY}.parquet"
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    places = random.Random(6).sample(range(4, footer), 60)
+
+    def load() -> pd.DataFrame:
+        loaded = project.definitions.load_asset_value(
+            asset, partition_key=DAY, instance=project.instance
+        )
+        assert isinstance(loaded, pd.DataFrame)
+        return loaded
+
+    whole = load()
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with suppress(PartitionFileError):
+            pd.testing.assert_frame_equal(load(), whole)
 
 
 def test_files_may_lie_at_any_fsspec_address() -> None:
@@ -230,7 +255,7 @@ def test_an_answer_without_the_day_leaves_yesterdays_file(
 
 RANGE = ["2022-10-29", "2022-10-30", "2022-10-31"]  # 24, 25 and 24 hours
 FEW_DAYS = DailyPartitionsDefinition("2022-10-28", end_date="2022-11-02", timezone="Europe/Madrid")
-POINTS = build_assets(FEW_DAYS, Store("duckdb", ""), Settings())[-1]
+POINTS = build_assets(FEW_DAYS, Settings())[-1]
 METADATA = {k: POINTS.metadata_by_key[POINTS.key][k] for k in ("schema", "partition_expr")}
 """How the project's own asset has the embedded store cut its days."""
 

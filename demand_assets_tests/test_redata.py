@@ -19,7 +19,7 @@ from dagster import materialize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demand_assets.assets import Store, build_assets
+from demand_assets.assets import build_assets
 from demand_assets.io_managers import JSONAnswerIOManager
 from demand_assets.partitions import daily_partitions, days_between
 from demand_assets.redata import (
@@ -176,8 +176,7 @@ def test_a_failure_is_a_typed_error_that_says_what_came_and_what_to_do(
     kind, tried_again, came = expected
     synthetic_api.faults["*"] = fault
     # Short where that is what the test waits for.
-    timeout = {"timeout_seconds": 0.3} if fault == Fault.SILENCE else {}
-    error = error_of(synthetic_api.url, **timeout)
+    error = error_of(synthetic_api.url, timeout_seconds=0.3 if fault == Fault.SILENCE else 30)
     assert type(error) is kind
     assert str(error).startswith(f"{DAY}: {came}")
     assert str(error).endswith(kind.advice)
@@ -190,8 +189,8 @@ def test_a_failure_is_a_typed_error_that_says_what_came_and_what_to_do(
 @pytest.mark.parametrize("fault", PASSING)
 def test_passing_trouble_heals(synthetic_api: Simulator, fault: Fault, pauses: list[float]) -> None:
     synthetic_api.faults["*"] = f"{fault}*1"
-    timeout = {"timeout_seconds": 2.0} if fault == Fault.SILENCE else {}
-    result = client(synthetic_api.url, **timeout).fetch([DAY])[DAY]
+    timeout = 2 if fault == Fault.SILENCE else 30
+    result = client(synthetic_api.url, timeout_seconds=timeout).fetch([DAY])[DAY]
     assert len(samples_of(result)["1293"]) == 288
     assert len(synthetic_api.requests) == 1 + len(pauses) == 2
 
@@ -214,7 +213,7 @@ def test_a_failure_that_looks_like_an_answer_is_never_stored(
 ) -> None:
     synthetic_api.faults["*"] = fault
     result = materialize(
-        build_assets(daily_partitions(date(2022, 1, 1)), Store("duckdb", ""), Settings())[:1],
+        build_assets(daily_partitions(date(2022, 1, 1)), Settings())[:1],
         partition_key=str(DAY),
         resources={
             "redata": REDataResource(base_url=synthetic_api.url, retry_seconds=0.2),
@@ -583,6 +582,26 @@ def test_a_refused_span_is_halved_and_the_length_that_works_is_kept(
     assert all(len(samples_of(result)["1293"]) >= 276 for result in results.values())
     halving = [31, 16, 8, 4, 4, 8, 4, 4, 15, 8, 4, 4, 7]
     assert lengths(synthetic_api) == [*halving, 7, 7, 7, 7, 3]
+
+
+def test_an_api_that_refuses_everything_is_asked_seldom_and_with_rests(
+    synthetic_api: Simulator, pauses: list[float]
+) -> None:
+    synthetic_api.faults["*"] = Fault.REFUSED
+    days = [MONTH[0] + timedelta(days=n) for n in range(5 * 31)]
+    results = client(synthetic_api.url).fetch(days)
+    assert list(results) == days
+    assert {type(result) for result in results.values()} == {RefusedError}
+    # The first span down to its days; the others once each.
+    assert len(synthetic_api.requests) == 61 + 4
+    assert pauses == [client("").politeness_seconds] * (len(synthetic_api.requests) - 1)
+
+
+def test_a_month_that_is_refused_does_not_take_the_next_one_down(synthetic_api: Simulator) -> None:
+    synthetic_api.faults = {str(day): Fault.REFUSED for day in MONTH}
+    days = [MONTH[0] + timedelta(days=n) for n in range(62)]
+    results = client(synthetic_api.url, politeness_seconds=0).fetch(days)
+    assert [day for day in days if isinstance(results[day], REDataError)] == MONTH
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.NAN, Fault.MISSING_SERIES])

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def test_a_run_whose_server_is_gone_is_marked_as_failed(
     assert ended is not None
     assert ended.status == DagsterRunStatus.FAILURE
     assert any("is gone" in entry.message for entry in home.all_logs(run.run_id))
+
+
+def test_a_server_that_is_busy_is_not_taken_for_a_dead_one(
+    home: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demand_assets.run_launcher.ANSWER_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        server = {"host": "127.0.0.1", "port": busy.getsockname()[1]}
+        run = started(home, **{GRPC_INFO_TAG: json.dumps(server)})
+        health = home.run_launcher.check_run_worker_health(run)
+    assert health.status == WorkerStatus.RUNNING
 
 
 def test_a_run_from_the_command_line_is_left_alone(home: DagsterInstance) -> None:

@@ -2,17 +2,19 @@
 
 import itertools
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dagster import AssetCheckSeverity, AssetMaterialization
+from dagster import AssetCheckSeverity, AssetMaterialization, DagsterEventType
 from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.event_log import SqlEventLogStorageTable
 from sqlalchemy import Engine, event
 
-from demand_assets.ledger import Attempt, Ledger, State, Stored
+from demand_assets.event_log import PooledSqliteEventLogStorage
+from demand_assets.ledger import Attempt, Ledger, State, Stored, read_ledger
 from demand_assets.redata import MADRID
-from demand_assets.sensors import Plan, plan_missing_days
+from demand_assets.sensors import Plan, plan_missing_days, plan_open_days
 from demand_assets_tests.clockwork import POINTS, clockwork
 
 MINUTES = timedelta(minutes=1)
@@ -103,6 +105,52 @@ def test_an_outage_is_waited_out_and_not_taken_for_poisoned_days(tmp_path: Path)
         del system.api.faults["*"]
         system.at(madrid("2023-05-20T12:12")).tick()
         assert system.runs[-1][1:] == ("2023-05-02", "2023-05-19", True)
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_store_that_is_away_is_waited_out_and_its_days_stay_together(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        assert system.project.materialize("2023-05-01").success
+        database = tmp_path / "data" / "demand.duckdb"
+        database.rename(tmp_path / "elsewhere")
+        database.mkdir()
+        system.run_until(madrid("2023-05-20T12:12"), 2 * MINUTES)
+        ranges = [run[1:3] for run in system.runs if run[1] != "2023-05-20"]
+        assert ranges == [("2023-05-02", "2023-05-19")] * 2
+        database.rmdir()
+        (tmp_path / "elsewhere").rename(database)
+        system.at(madrid("2023-05-20T12:40")).tick()
+        assert system.runs[-1][1:] == ("2023-05-02", "2023-05-19", True)
+
+
+def test_what_went_to_another_store_is_missing_in_this_one(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        assert system.project.materialize("2023-05-02", "2023-05-19").success
+        elsewhere = replace(system.project.settings, influxdb_url="http://ana:secret@influx:8086")
+        ledger = read_ledger(system.project.instance, POINTS, elsewhere, datetime.now(UTC))
+        assert ledger.days(State.MISSING) == [date(2023, 5, n) for n in range(2, 20)]
+        assert spans(plan_missing_days(ledger, 10 * MINUTES, 92)) == [("2023-05-02", "2023-05-19")]
+        assert elsewhere.store.address == "InfluxDB http://influx:8086, bucket capstone7"
+        assert not system.ledger().days(State.MISSING)
+
+
+def test_a_run_that_succeeded_and_lost_its_events_is_made_again(tmp_path: Path) -> None:
+    with clockwork(tmp_path, madrid("2023-05-20T12:00")) as system:
+        result = system.project.materialize("2023-05-15", "2023-05-17")
+        storage = system.project.instance.event_log_storage
+        assert isinstance(storage, PooledSqliteEventLogStorage)
+        # As a power cut may leave it: the last transaction of one database is gone.
+        lost = SqlEventLogStorageTable.c
+        with storage.index_connection() as connection:
+            connection.execute(
+                SqlEventLogStorageTable.delete().where(
+                    lost.run_id == result.run_id,
+                    lost.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value,
+                )
+            )
+        system.run_until(madrid("2023-05-20T12:30"), 10 * MINUTES)
+        asked = {run[1:] for run in system.runs if run[1] != "2023-05-20"}
+        assert asked >= {("2023-05-15", "2023-05-16", True), ("2023-05-17", "2023-05-17", True)}
 
 
 def test_history_that_a_person_asked_for_in_vain_is_asked_for_again(tmp_path: Path) -> None:
@@ -327,6 +375,19 @@ def test_named_days_go_alone_unless_they_are_many_in_a_row() -> None:
         ("2023-05-04", "2023-05-04"),
         ("2023-05-09", "2023-05-15"),
     ]
+
+
+def test_a_day_of_years_ago_that_was_answered_short_is_asked_for_again_within_a_day() -> None:
+    stored = Stored(madrid("2023-05-20T12:00"), 14, 24, None)
+    for later, asked in ((23, []), (24, ["2021-06-01"])):
+        ledger = Ledger(
+            now=stored.at + timedelta(hours=later),
+            settle=30 * MINUTES,
+            stored={date(2021, 6, 1): stored, date(2023, 5, 20): stored, date(2023, 5, 21): stored},
+            attempts={},
+        )
+        requests = plan_open_days(ledger, 10 * MINUTES).requests
+        assert [r.partition_key for r in requests if r.partition_key == "2021-06-01"] == asked
 
 
 @pytest.mark.parametrize("number", [8, 40, 4000])

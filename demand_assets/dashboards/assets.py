@@ -22,10 +22,8 @@ from demand_assets.redata import MADRID
 from demand_assets.settings import Settings
 
 
-def build_dashboard(
-    shown: Sequence[AssetKey], address: str, settings: Settings
-) -> AssetsDefinition:
-    """The asset over what is shown of the store with the given address."""
+def build_dashboard(shown: Sequence[AssetKey], settings: Settings) -> AssetsDefinition:
+    """The asset over what is shown of the store."""
 
     @asset(
         deps=shown,
@@ -44,7 +42,9 @@ def build_dashboard(
         frame = context.resources.demand_store.read([REAL, FORECAST, FORECAST_MODEL], start, stop)
         frame = frame.dropna(how="all")
         file = page_file(settings.data_dir)
-        page = demand_page(frame, store=address, written=now, freshness=settings.freshness)
+        page = demand_page(
+            frame, store=settings.store.address, written=now, freshness=settings.freshness
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, page.encode())
         metadata: dict[str, Any] = {"file": MetadataValue.path(str(file)), "hours": len(frame)}

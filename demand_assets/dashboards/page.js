@@ -22,13 +22,21 @@ const offset = new Int8Array(demand.hours + 1);
 for (const [from, hours] of demand.offsets) offset.fill(hours, from);
 const utc = (i) => (demand.start + i) * 3600e3;
 const madrid = (i) => new Date(utc(i) + offset[Math.min(i, demand.hours)] * 3600e3); // read as UTC
-const write = (i, format) =>
-  madrid(i).toLocaleString("en-GB", { timeZone: "UTC", ...format }).replace(",", "");
-const CLOCK = { hour: "2-digit", minute: "2-digit" };
-const DATE = { weekday: "short", day: "numeric", month: "short", year: "numeric" };
-const when = (i) => write(i, { ...DATE, ...CLOCK });
+const isMidnight = (i) => madrid(i).getUTCHours() === 0;
 const midnights = [];
-for (let i = 0; i < demand.hours; i++) if (madrid(i).getUTCHours() === 0) midnights.push(i);
+for (let i = 0; i < demand.hours; i++) if (isMidnight(i)) midnights.push(i);
+
+/** What writes an hour in a format; making it takes far longer than using it. */
+function writer(format) {
+  const { format: write } = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...format });
+  return (i) => write(madrid(i)).replace(/^(\w+),/, "$1");
+}
+const CLOCK = { hour: "2-digit", minute: "2-digit" };
+const DATE = { day: "numeric", month: "short", year: "numeric" };
+const clock = writer(CLOCK);
+const date = writer({ weekday: "short", ...DATE });
+const when = writer({ weekday: "short", ...DATE, ...CLOCK });
+const briefly = writer({ ...DATE, ...CLOCK });
 
 const newest = real.findLastIndex((mw) => mw !== null);
 let chosen = "7"; // days, or all
@@ -104,7 +112,8 @@ function colors() {
 function ticks({ from, to }) {
   const hours = to - from;
   const [marked, format] =
-    hours <= 50 ? [(t) => t.getUTCHours() % 3 === 0, CLOCK]
+    hours <= 12 ? [() => true, CLOCK]
+    : hours <= 50 ? [(t) => t.getUTCHours() % 3 === 0, CLOCK]
     : hours <= 10 * 24 ? [(t) => t.getUTCHours() === 0, { weekday: "short", day: "numeric", month: "short" }]
     : hours <= 70 * 24 ? [(t) => t.getUTCHours() === 0 && t.getUTCDay() === 1, { day: "numeric", month: "short" }]
     : hours <= 500 * 24 ? [(t) => t.getUTCHours() === 0 && t.getUTCDate() === 1, { month: "short", year: "2-digit" }]
@@ -113,45 +122,68 @@ function ticks({ from, to }) {
   for (let i = from; i < to; i++) if (marked(madrid(i))) all.push(i);
   const every = Math.ceil((all.length * 88) / element("graph").clientWidth); // px a label
   const places = all.filter((_, place) => place % every === 0);
-  return { tickvals: places.map(utc), ticktext: places.map((i) => write(i, format)), tickangle: 0 };
+  return { tickvals: places, ticktext: places.map(writer(format)) };
 }
 
-/** The points of a line: hours; of many days their means, where all hours are known. */
-function points(values, { from, to }) {
-  const starts = midnights.filter((i) => i >= from && i < to);
-  if (starts.length <= MOST_DAYS_IN_HOURS) {
-    const hours = Array.from({ length: to - from }, (_, n) => from + n);
-    return { at: hours, mw: values.slice(from, to), long: 1, shape: hours.length <= 200 ? "hvh" : "linear" };
-  }
-  const days = starts.map((start, n) => values.slice(start, starts[n + 1] ?? to));
-  return { at: starts, mw: days.map((day) => (day.includes(null) ? null : mean(day))), long: 24, shape: "linear" };
+/** What means are drawn of, each from one hour up to another: hours, or of many days the days. */
+function spans({ from, to }) {
+  const days = midnights.filter((i) => i >= from && i < to);
+  if (days.length > MOST_DAYS_IN_HOURS) return days.map((day, n) => [day, days[n + 1] ?? to]);
+  return Array.from({ length: to - from }, (_, n) => [from + n, from + n + 1]);
+}
+
+/** The mean of a span of which every hour is known. */
+function meanOf(values, span) {
+  const mw = values.slice(...span);
+  return mw.includes(null) ? null : mean(mw);
+}
+
+/** The titles of the lines that a person has hidden in the legend. */
+function hidden() {
+  return (element("graph").data ?? []).filter(({ visible }) => visible === "legendonly").map(({ name }) => name);
 }
 
 function showGraph() {
   const color = colors();
-  let daily = false;
-  const traces = LINES.map((line) => {
-    const { at, mw, long, shape } = points(demand[line.field], shown);
-    daily = long === 24;
-    return {
-      // A mean is drawn in the middle of what it is of.
-      x: at.map((i) => utc(i + long / 2)), y: mw, name: line.title, mode: "lines",
-      customdata: at.map((i) => (daily ? `${write(i, DATE)}, mean of the day` : when(i))),
-      hovertemplate: "%{y:,.0f} MW",
-      line: { color: color(line.color), width: line.width, dash: line.dash, shape },
-    };
+  const drawn = spans(shown);
+  const daily = drawn[0][1] - drawn[0][0] > 1;
+  const off = hidden();
+  const lines = LINES.map((line) => ({
+    ...line, color: color(line.color), mw: drawn.map((span) => meanOf(demand[line.field], span)),
+  }));
+  const seen = lines.filter(({ title }) => !off.includes(title)).reverse();
+  // A mean is drawn as long as what it is of, so that a single one is seen as well.
+  const traces = lines.map((line) => ({
+    x: drawn.flat(), y: line.mw.flatMap((mw) => [mw, mw]), name: line.title, mode: "lines",
+    line: { color: line.color, width: line.width, dash: line.dash },
+    visible: off.includes(line.title) ? "legendonly" : true, hoverinfo: "skip",
+  }));
+  // One box for all lines, as each by itself would show its nearest known hour, which may be another.
+  const told = ([from], n) => [
+    `<b>${daily ? `${date(from)}, mean of the day` : when(from)}</b>`,
+    ...seen.filter(({ mw }) => mw[n] !== null).map((line) =>
+      `<span style="color:${line.color}">▬</span> ${line.title}: ${number(line.mw[n])} MW`),
+  ].join("<br>");
+  traces.push({
+    x: drawn.map(([from, to]) => (from + to) / 2),
+    y: drawn.map((_, n) => seen.find(({ mw }) => mw[n] !== null)?.mw[n] ?? null),
+    customdata: drawn.map(told), hovertemplate: "%{customdata}<extra></extra>", hoverinfo: "y",
+    mode: "lines", line: { color: "rgba(0,0,0,0)" }, showlegend: false,
   });
   element("graph-note").textContent = daily ? "Means of whole days" : "Means of hours";
   const axis = { gridcolor: color("--line"), linecolor: color("--line"), zeroline: false };
   Plotly.react("graph", traces, {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: color("--card"), plot_bgcolor: color("--card"),
     font: { color: color("--ink"), family: "system-ui, sans-serif", size: 13 },
-    margin: { l: 10, r: 12, t: 10, b: 28 }, hovermode: "x unified",
-    hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line") },
+    margin: { l: 10, r: 12, t: 10, b: 28 },
+    // A finger scrolls the page.
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    hovermode: "x", hoverdistance: -1,
+    hoverlabel: { bgcolor: color("--card"), bordercolor: color("--soft"), font: { color: color("--ink") }, align: "left" },
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", traceorder: "reversed" },
     xaxis: {
-      ...axis, type: "date", range: [utc(shown.from), utc(shown.to)], ...ticks(shown),
-      unifiedhovertitle: { text: "%{customdata}" },
+      ...axis, range: [shown.from, shown.to], ...ticks(shown), tickangle: 0,
+      showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "dot", spikecolor: color("--soft"),
     },
     yaxis: { ...axis, tickformat: ",.0f", ticksuffix: " MW", automargin: true, fixedrange: true },
   }, { responsive: true, displayModeBar: false, doubleClick: false });
@@ -164,7 +196,11 @@ function showGauge(difference) {
     type: "indicator", mode: "gauge", value: difference,
     gauge: {
       axis: { range: [-500, 500], tickvals: [-500, -250, -100, 0, 100, 250, 500] },
-      bar: { color: color("--ink"), thickness: 0.22 }, borderwidth: 0,
+      bar: { thickness: 0 }, borderwidth: 0,
+      threshold: difference === null ? undefined : {
+        value: Math.max(-500, Math.min(500, difference)), thickness: 1,
+        line: { color: color("--ink"), width: 5 },
+      },
       steps: bands.map(([name, low, high]) => ({ color: color(name), range: [low, high] })),
     },
   }], {
@@ -175,15 +211,18 @@ function showGauge(difference) {
 
 // The table: rows are made as they are scrolled to, as years are 30,000 of them.
 
+const narrow = matchMedia("(max-width: 760px)");
 const COLUMNS = [
-  { title: "Hour", value: (i) => i, text: when },
+  { title: "Hour", value: (i) => i, text: (i) => (narrow.matches ? briefly : when)(i) },
   ...[...LINES].reverse().map(({ field, title }) => ({
-    title: `${title}, MW`, value: (i) => demand[field][i], text: (i) => number(demand[field][i]),
+    title, value: (i) => demand[field][i], text: (i) => number(demand[field][i]),
   })),
-  { title: "Difference, MW", value: difference, text: (i) => number(difference(i)) },
+  { title: "Difference", value: difference, text: (i) => number(difference(i)) },
 ];
-let order = { column: 0, down: true };
+const NEWEST_FIRST = { column: 0, down: true };
+let order = NEWEST_FIRST;
 let rows = [];
+let atRest = 0; // px by which the table is scrolled before a person scrolls it
 
 function difference(i) {
   return real[i] === null || forecast[i] === null ? null : real[i] - forecast[i];
@@ -211,9 +250,15 @@ function showTable() {
     head.ariaSort = sorted ? (order.down ? "descending" : "ascending") : "none";
     head.firstChild.textContent = COLUMNS[column].title + (sorted ? (order.down ? " ▾" : " ▴") : "");
   });
-  document.querySelector("tbody").replaceChildren();
-  element("hours-table").scrollTop = 0;
+  const body = document.querySelector("tbody");
+  body.replaceChildren();
   moreRows();
+  // What is still to come stands above the newest measured hour, out of sight.
+  const first = order === NEWEST_FIRST ? rows.findIndex((i) => real[i] !== null) : 0;
+  while (body.rows.length <= first) moreRows();
+  const table = element("hours-table");
+  table.scrollTop = first > 0 ? body.rows[first].offsetTop - body.offsetTop : 0;
+  atRest = table.scrollTop;
 }
 
 function moreRows() {
@@ -224,14 +269,12 @@ function moreRows() {
   }
 }
 
-element("hours-table").addEventListener("scroll", ({ target }) => {
-  if (target.scrollTop + target.clientHeight > target.scrollHeight - 300) moreRows();
-});
 document.querySelector("thead tr").append(...COLUMNS.map((_, column) => {
   const head = document.createElement("th");
   head.append(document.createElement("button"));
   head.firstChild.addEventListener("click", () => {
-    order = { column, down: order.column === column ? !order.down : column === 0 };
+    const down = order.column === column ? !order.down : column === 0;
+    order = column === 0 && down ? NEWEST_FIRST : { column, down };
     showTable();
   });
   return head;
@@ -241,15 +284,22 @@ document.querySelector("thead tr").append(...COLUMNS.map((_, column) => {
 
 let pressed = null;
 
+function rangeText({ from, to }) {
+  const whole = isMidnight(from) && isMidnight(to);
+  const [first, last] = [date(from), date(whole ? to - 1 : to)];
+  if (whole) return first === last ? first : `${first} – ${last}`;
+  return `${when(from)} – ${first === last ? clock(to) : when(to)}`;
+}
+
 function showAll(range, days = null) {
   [shown, pressed] = [range, days];
   document.querySelectorAll("[data-days]").forEach((button) => {
     button.ariaPressed = String(button.dataset.days === days);
   });
-  element("earlier").disabled = shown.from === 0;
-  element("later").disabled = shown.to === demand.hours;
-  const [first, last] = [write(shown.from, DATE), write(shown.to - 1, DATE)];
-  element("range").textContent = first === last ? first : `${first} – ${last}`;
+  // Not `disabled`, which would take the keyboard's focus away.
+  element("earlier").ariaDisabled = String(shown.from === 0);
+  element("later").ariaDisabled = String(shown.to === demand.hours);
+  element("range").textContent = rangeText(shown);
   showGraph();
   showFigures();
   showTable();
@@ -259,6 +309,17 @@ function choose(days) {
   chosen = days;
   history.replaceState(null, "", `#${days}`); // a reload shows the same
   showAll(newestDays(days), days);
+}
+
+/** Show what has been dragged over: whole hours, or whole days where days are drawn. */
+function zoom(from, to) {
+  from = Math.max(0, Math.floor(from));
+  to = Math.min(demand.hours, Math.ceil(to));
+  if (spans({ from, to }).length < to - from) {
+    from = midnights.findLast((i) => i <= from);
+    to = midnights.find((i) => i >= to) ?? demand.hours;
+  }
+  showAll({ from, to });
 }
 
 /** Move by as many days as are shown. */
@@ -277,25 +338,46 @@ function showAge() {
   pill.title = newest < 0 ? "" : when(newest + 1);
 }
 
-document.querySelectorAll("[data-days]").forEach((button) =>
-  button.addEventListener("click", () => choose(button.dataset.days)));
-element("earlier").addEventListener("click", () => move(-1));
-element("later").addEventListener("click", () => move(1));
+/** Whether a reload would take nothing away that a person has done. */
+function untouched() {
+  return pressed !== null && order === NEWEST_FIRST && element("hours-table").scrollTop === atRest && !hidden().length;
+}
+
+function listen() {
+  document.querySelectorAll("[data-days]").forEach((button) =>
+    button.addEventListener("click", () => choose(button.dataset.days)));
+  for (const [id, way] of [["earlier", -1], ["later", 1]])
+    element(id).addEventListener("click", ({ currentTarget }) => currentTarget.ariaDisabled === "true" || move(way));
+  const graph = element("graph");
+  // Dragging over the graph shows that part; a double click goes back.
+  graph.on("plotly_relayout", ({ "xaxis.range[0]": from, "xaxis.range[1]": to }) => from !== undefined && zoom(from, to));
+  graph.on("plotly_doubleclick", () => choose(chosen));
+  graph.on("plotly_restyle", showGraph); // a line hidden in the legend is in the box no more
+  new ResizeObserver(() => {
+    const { tickvals, ticktext } = ticks(shown);
+    Plotly.relayout(graph, { "xaxis.tickvals": tickvals, "xaxis.ticktext": ticktext });
+  }).observe(graph);
+  element("hours-table").addEventListener("scroll", ({ target }) => {
+    if (target.scrollTop + target.clientHeight > target.scrollHeight - 300) moreRows();
+  });
+  narrow.addEventListener("change", showTable);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    showGraph();
+    showFigures();
+  });
+}
 
 if (demand.hours) {
   const asked = location.hash.slice(1);
   choose(document.querySelector(`[data-days="${CSS.escape(asked)}"]`) ? asked : chosen);
-  // Dragging over the graph shows that part; a double click goes back.
-  const index = (ms) => Math.round(new Date(ms) / 3600e3) - demand.start;
-  element("graph").on("plotly_relayout", (change) => {
-    const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map((x) => x && index(`${x}Z`.replace(" ", "T")));
-    if (to > from) showAll({ from: Math.max(0, from), to: Math.min(demand.hours, to) });
-  });
-  element("graph").on("plotly_doubleclick", () => choose(chosen));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => showAll(shown, pressed));
+  listen();
 } else {
   element("range").textContent = "Nothing is stored yet.";
+  document.querySelectorAll("nav button").forEach((button) => { button.disabled = true; });
+  document.querySelector("main").remove();
 }
 showAge();
-setInterval(showAge, 30e3);
-setTimeout(() => location.reload(), PAGE_LIFE);
+setInterval(() => {
+  showAge();
+  if (performance.now() > PAGE_LIFE && (!demand.hours || untouched())) location.reload();
+}, 30e3);

@@ -6,6 +6,7 @@
 import html
 import json
 import math
+import re
 from datetime import datetime
 from importlib.resources import files
 
@@ -33,7 +34,7 @@ def demand_page(frame: pd.DataFrame, *, store: str, written: datetime, freshness
         freshness: when the age of the newest measured hour turns yellow, and red.
     """
     room = files("demand_assets.dashboards")
-    page = (room / "page.html").read_text("utf-8")
+    template = (room / "page.html").read_text("utf-8")
     parts = {
         "store": html.escape(store),
         "written": f"{written.astimezone(MADRID):%F %H:%M} Madrid time",
@@ -42,9 +43,8 @@ def demand_page(frame: pd.DataFrame, *, store: str, written: datetime, freshness
         "demand": _script_json({**_hours(frame), "fresh": _minutes(freshness)}),
         "plotly": get_plotlyjs(),
     }
-    for name, text in parts.items():  # Plotly, which may hold anything, comes last
-        page = page.replace("{{" + name + "}}", text)
-    return page
+    # In one pass, as what is put in may hold anything, the name of another part as well.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
 
 
 def _hours(frame: pd.DataFrame) -> dict[str, object]:

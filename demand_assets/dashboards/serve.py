@@ -4,6 +4,7 @@ A browser follows no link from Dagster's web page to a file, so the page has an 
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -50,8 +51,9 @@ class _PageHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
         self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(page)
+        with contextlib.suppress(ConnectionError):  # a reader may go away
+            self.end_headers()
+            self.wfile.write(page)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: Dagster's own lines are what a person looks for."""
@@ -69,7 +71,7 @@ def main() -> int:
     server = PageServer(page_file(settings.data_dir), options.port)
     be_interruptible()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    threading.Thread(target=_tell, args=(server,), daemon=True).start()
+    threading.Thread(target=tell, args=(server,), daemon=True).start()
     try:
         page_url = settings.page_url or server.url
         return run_command(options.command, DEMAND_PAGE_URL=page_url)
@@ -77,10 +79,9 @@ def main() -> int:
         return 0
 
 
-def _tell(server: PageServer) -> None:
-    """Print the address once the page has been written anew."""
-    started = time.time()
-    while not server.file.exists() or server.file.stat().st_mtime < started:
+def tell(server: PageServer) -> None:
+    """Print the address once there is a page."""
+    while not server.file.exists():
         time.sleep(1)
     print(f"\nThe dashboard: {server.url}\n", flush=True)
 

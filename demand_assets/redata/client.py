@@ -57,7 +57,7 @@ class REDataClient:
         max_days_per_request: the longest span asked for at once, in days.
         retry_seconds: what a :meth:`fetch` may spend on failed attempts and waiting.
         timeout_seconds: how long one request may stay silent.
-        politeness_seconds: the rest between one span and the next.
+        politeness_seconds: the rest between one request and the next.
     """
 
     base_url: str
@@ -89,20 +89,21 @@ class REDataClient:
         """
         budget = _RetryBudget(self.retry_seconds)
         longest = self.max_days_per_request
+        halve = True
         results: dict[date, Answer | REDataError] = {}
         while rest := days[len(results) :]:
-            pieces = self._fetch_halving(rest[:longest], budget)
+            pieces = self._fetch_halving(rest[:longest], budget, halve)
+            # Where each day of a span was refused alone, halving the next would be as vain.
+            halve = not all(isinstance(p, RefusedError | MalformedAnswerError) for p, _ in pieces)
             if len(pieces) > 1 and not any(isinstance(p, REDataError) for p, _ in pieces):
                 longest = max(len(span) for _, span in pieces)
             for outcome, span in pieces:
                 results.update(_per_day(outcome, span))
             progress(len(results), budget.requests)
-            if len(results) < len(days) and budget.left > 0:
-                time.sleep(self.politeness_seconds)
         return results
 
     def _fetch_halving(
-        self, span: Sequence[date], budget: _RetryBudget
+        self, span: Sequence[date], budget: _RetryBudget, halve: bool = True
     ) -> list[tuple[Answer | REDataError, Sequence[date]]]:
         try:
             answer = self._request_patiently(span, budget)
@@ -110,7 +111,7 @@ class REDataClient:
             _check_real_series(answer, span)
             return [(answer, span)]
         except (RefusedError, MalformedAnswerError) as error:
-            if len(span) == 1:
+            if len(span) == 1 or not halve:
                 return [(error, span)]
             middle = (len(span) + 1) // 2
             return [
@@ -123,6 +124,8 @@ class REDataClient:
     def _request_patiently(self, span: Sequence[date], budget: _RetryBudget) -> Answer:
         attempt = 0
         while budget.left > 0:
+            if budget.requests and not attempt:
+                time.sleep(self.politeness_seconds)
             attempt += 1
             budget.requests += 1
             started = time.monotonic()
