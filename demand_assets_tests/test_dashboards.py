@@ -511,9 +511,12 @@ def test_a_template_that_is_not_accepted_is_an_error(
 # The command
 
 
-def command(**settings: str) -> subprocess.CompletedProcess[str]:
+MODULE = (sys.executable, "-m", "demand_assets.dashboards")
+
+
+def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "demand_assets.dashboards"],
+        words or MODULE,
         cwd=PROJECT,
         env={**os.environ, **NO_SETTINGS, **settings},
         capture_output=True,
@@ -529,7 +532,8 @@ def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
         "INFLUXDB_V2_ORG": influxdb2.org,
         "INFLUXDB_V2_BUCKET": influxdb2.create_bucket(),
     }
-    done = command(INFLUXDB_V2_TOKEN=influxdb2.token, **settings)
+    make = ("make", "influxdb-dashboard")
+    done = command(*make, INFLUXDB_V2_TOKEN=influxdb2.token, **settings)
     assert done.returncode == 0, done.stderr
     (found,) = dashboards(influxdb2, settings["INFLUXDB_V2_BUCKET"])
     link = f"{influxdb2.url}/orgs/{found['orgID']}/dashboards/{found['id']}"
