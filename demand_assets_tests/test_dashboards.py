@@ -532,7 +532,7 @@ def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
         "INFLUXDB_V2_ORG": influxdb2.org,
         "INFLUXDB_V2_BUCKET": influxdb2.create_bucket(),
     }
-    make = ("make", "influxdb-dashboard")
+    make = ("make", "--no-print-directory", "influxdb-dashboard")
     done = command(*make, INFLUXDB_V2_TOKEN=influxdb2.token, **settings)
     assert done.returncode == 0, done.stderr
     (found,) = dashboards(influxdb2, settings["INFLUXDB_V2_BUCKET"])
