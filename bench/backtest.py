@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,20 @@ from demand_assets.forecast import (
     TRAINED_MODEL,
     WEEKLY_NAIVE,
     Model,
+    TooLittleHistoryError,
     holiday_share,
     issue_time,
     score,
     weekly_naive,
 )
-from demand_assets.hourly import FORECAST, REAL, day_hours, hourly_frame, read_day
+from demand_assets.hourly import (
+    FORECAST,
+    REAL,
+    NoRealDemandError,
+    day_hours,
+    hourly_frame,
+    read_day,
+)
 from demand_assets.partitions import days_between
 from demand_assets.redata import MADRID
 from demand_assets.settings import PROJECT
@@ -41,7 +49,7 @@ COLORS = {REAL: "black", MODEL: "#1f77b4", OPERATOR: "#2ca02c", NAIVE: "#ff7f0e"
 
 
 def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
-    """The hourly frame of all days that there are from first to last."""
+    """The hourly frame of all days from first to last of which there is measured demand."""
     frames = []
     for day in days_between(first, last):
         if (series := source.day(day)) is not None:
@@ -55,7 +63,8 @@ def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
                 for id_, samples in series.items()
             ]
             answer = {"data": {}, "included": included}
-            frames.append(hourly_frame(read_day(answer, day), day, now=datetime.now(UTC)))
+            with suppress(NoRealDemandError):
+                frames.append(hourly_frame(read_day(answer, day), day, now=datetime.now(UTC)))
     return pd.concat(frames)
 
 
@@ -73,17 +82,22 @@ class Clock:
 
 
 def backtest(history: pd.DataFrame, first: date, last: date, clock: Clock) -> pd.DataFrame:
-    """Real demand and the three forecasts of it, MW over the UTC hours from first to last."""
+    """Real demand and the three forecasts of it, MW over the UTC hours from first to last.
+
+    NaN where demand was not measured, or too little before it to forecast from.
+    """
     days: list[pd.DataFrame] = []
     for day in days_between(first, last):
         if day == first or day.day == 1:
             with clock.measure("training"):
                 model = Model.train(history, issue_time(day))
         known = history.loc[day_hours(day - timedelta(days=HISTORY_DAYS))[0] :]
-        with clock.measure("forecast of a day"):
-            forecast = model.forecast(known, day)
-        forecasts = {MODEL: forecast, NAIVE: weekly_naive(known, day)}
-        days.append(pd.DataFrame(forecasts, index=day_hours(day)))
+        forecasts: dict[str, pd.Series] = {}
+        with suppress(TooLittleHistoryError), clock.measure("forecast of a day"):
+            forecasts[MODEL] = model.forecast(known, day)
+        with suppress(TooLittleHistoryError):
+            forecasts[NAIVE] = weekly_naive(known, day)
+        days.append(pd.DataFrame(forecasts, day_hours(day), [MODEL, NAIVE], dtype="float64"))
     judged = pd.concat(days)
     judged[[REAL, OPERATOR]] = history[[REAL, FORECAST]].reindex(judged.index)
     return judged
@@ -161,6 +175,9 @@ def main() -> None:
     local = judged.index.tz_convert(MADRID.key)  # type: ignore[attr-defined]
     print(f"MAPE in % of {'recorded' if folder else 'synthetic'} days,")
     print(f"{options.first} to {options.last}, trained from {options.train_from} on.")
+    unknown = judged.isna().groupby(local.date).any().sum()
+    told = ", ".join(f"{name} of {days}" for name, days in unknown.items())
+    print(f"Days with hours left out, as one is not known: {told}.")
     table("hours", judged, lambda _: "all")
     by_month = table("month", judged, local.strftime("%Y-%m"))
     table("weekday", judged, local.strftime("%u %A"))

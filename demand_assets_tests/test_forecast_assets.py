@@ -14,18 +14,27 @@ from dagster import (
     AssetKey,
     AssetMaterialization,
     ExecuteInProcessResult,
+    SensorResult,
+    build_sensor_context,
 )
+from dagster._core.execution.plan.objects import UserFailureData
 
 from demand_assets.forecast import TRAINED_MODEL, WEEKLY_NAIVE, score, weekly_naive
+from demand_assets.forecast.assets import MonthsModel
+from demand_assets.forecast.sensors import due_model
 from demand_assets.hourly import FORECAST, REAL, day_hours
 from demand_assets.ledger import (
+    FAILED_DAYS,
     FORECAST_JOB,
     MODEL_JOB,
     SCORE_JOB,
+    Ledger,
     State,
+    Stored,
     newest_materializations,
 )
 from demand_assets.redata import MADRID
+from demand_assets.settings import Settings
 from demand_assets_tests.clockwork import Clockwork, clockwork
 from demand_assets_tests.project import failure_text
 
@@ -46,6 +55,25 @@ def run(works: Clockwork, job: str, key: str) -> ExecuteInProcessResult:
     return works.project.definitions.resolve_job_def(job).execute_in_process(
         partition_key=key, instance=works.project.instance, raise_on_error=False
     )
+
+
+def ask(works: Clockwork) -> SensorResult:
+    """What the sensor asks for, which is not done."""
+    project = works.project
+    with build_sensor_context(
+        instance=project.instance, definitions=project.definitions
+    ) as context:
+        result = project.definitions.resolve_sensor_def("forecast_sensor")(context)
+    assert isinstance(result, SensorResult)
+    return result
+
+
+def failure_of(result: ExecuteInProcessResult) -> UserFailureData:
+    """What the failure tells beside its cause."""
+    (failed,) = [e for e in result.all_events if e.is_step_failure]
+    told = failed.step_failure_data.user_failure_data
+    assert told
+    return told
 
 
 def told(works: Clockwork, asset: str, day: date) -> dict[str, object]:
@@ -70,11 +98,31 @@ def test_with_little_history_the_forecast_is_the_week_before_and_says_so(works: 
     figures = told(works, "demand_forecast", TOMORROW)
     assert (figures["made_by"], figures["hours"]) == (WEEKLY_NAIVE, 24)
     assert "no model" in str(figures["why"])
+    assert figures["made_from"] == "what was known at 2023-05-24 10:00 UTC"
     refused = run(works, MODEL_JOB, "2023-05-01")
     assert "needs demand of 180 days, and 20 are known" in failure_text(refused)
+    # Whoever is early learns from what is known by now.
+    early = failure_of(run(works, MODEL_JOB, "2023-06-01")).description
+    assert "44 are known before 2023-05-24 12:06, Madrid time" in str(early)
     # Nothing is asked for twice.
-    works.tick("forecast_sensor")
-    assert len(works.runs) == 2
+    asked = ask(works)
+    assert not asked.run_requests and asked.skip_reason
+    assert "needs 180 days before it, and 20 are stored" in str(asked.skip_reason.skip_message)
+
+
+def test_of_a_range_that_cannot_all_be_forecast_the_rest_is_named(works: Clockwork) -> None:
+    tags = {
+        "dagster/asset_partition_range_start": "2023-04-15",
+        "dagster/asset_partition_range_end": "2023-04-20",
+    }
+    result = works.project.definitions.resolve_job_def(FORECAST_JOB).execute_in_process(
+        tags=tags, instance=works.project.instance, raise_on_error=False
+    )
+    text = failure_text(result)
+    assert "2 of 6 days cannot be forecast.\n2023-04-15: " in text
+    assert "launch without these days: 2023-04-17 to 2023-04-20." in text
+    blamed = failure_of(result).metadata[FAILED_DAYS].value
+    assert blamed == ["2023-04-15", "2023-04-16"]
 
 
 def test_before_noon_and_without_its_data_nothing_is_forecast(tmp_path: Path) -> None:
@@ -156,17 +204,67 @@ def test_a_day_has_its_model_its_forecast_and_its_score(tmp_path: Path) -> None:
         pd.testing.assert_series_equal(hours(works, day), made)
         assert told(works, "demand_forecast", day)["model"] == "2023-03-01"
 
-        # A damaged model, or one for another time of day, is not asked: the week before stands in.
-        models = works.project.folder / "demand_forecast_model"
+        # A model made too early, lost or damaged is asked for again; the one before stands in.
+        assert not [r for r in ask(works).run_requests or [] if r.job_name == MODEL_JOB]
+        april, march = (
+            works.project.folder / "demand_forecast_model" / month / "model.json"
+            for month in ("2023-04-01", "2023-03-01")
+        )
+        whole = april.read_text()
+        early = whole.replace('"2023-03-31T12:00+02:00"', '"2023-03-30T12:00+02:00"')
+        for content in (early, None, "{"):
+            april.unlink() if content is None else april.write_text(content)
+            (again,) = [r for r in ask(works).run_requests or [] if r.job_name == MODEL_JOB]
+            assert again.partition_key == "2023-04-01"
+        assert run(works, FORECAST_JOB, "2023-04-09").success
+        figures = told(works, "demand_forecast", date(2023, 4, 9))
+        assert (figures["made_by"], figures["model"]) == (TRAINED_MODEL, "2023-03-01")
+
+        # Without one, or with one for another time of day, it is the week before.
         later = replace(
             works.project, settings=replace(works.project.settings, forecast_at=time(9))
         )
-        for project, reason in ((later, "made at 12:00"), (works.project, "is unreadable")):
+        for project, reason in ((later, "asked at 09:00"), (works.project, "asked at 12:00")):
             works.project = project
             assert run(works, FORECAST_JOB, str(day)).success
             figures = told(works, "demand_forecast", day)
             assert figures["made_by"] == WEEKLY_NAIVE and reason in str(figures["why"])
-            (models / "2023-03-01" / "model.json").write_text("{")
+            march.write_text("{")
+
+
+def ledger_of(days: int, *, late: int = 0, under_way: date | None = None) -> Ledger:
+    """At noon, with as many days before the month stored the day before; some an hour ago."""
+    first = date(2023, 4, 30) - timedelta(days=days)
+    stored = {
+        first + timedelta(days=n): Stored(
+            NOON - timedelta(hours=1 if n < late else 24), 24, 24, None
+        )
+        for n in range(days)
+    }
+    runs = {under_way: ("a backfill", NOON)} if under_way else {}
+    return Ledger(NOON, timedelta(), stored, {}, runs)
+
+
+def test_a_month_has_its_model_made_once_its_days_have_come() -> None:
+    def due(ledger: Ledger, model: MonthsModel | None = None) -> date | str:
+        return due_model(ledger, {TOMORROW: model} if model else {}, Settings())
+
+    may = date(2023, 5, 1)
+    made_at = NOON - timedelta(hours=2)
+    model = MonthsModel(may, made_at, 1, None)  # type: ignore[arg-type]
+    older = replace(model, month=date(2023, 4, 1))
+    old_days = ledger_of(200)
+    assert due(old_days) == due(old_days, older) == may
+    assert "needs 180 days before it, and 179 are stored" in str(due(ledger_of(179)))
+    # An hour ago a quarter more days came, or not quite.
+    assert due(ledger_of(250, late=49), model) == "The model of 2023-05 is there."
+    assert due(ledger_of(250, late=50), model) == may
+    # While days are on their way it waits, if they are days that it would learn from.
+    for day, answer in ((date(2021, 1, 1), "waits for 1 days"), (TODAY, str(may))):
+        assert answer in str(due(ledger_of(250, late=50, under_way=day), model))
+    # A gap that nobody fills does not hold it back.
+    days = {day: told for day, told in ledger_of(400).stored.items() if day.month != 12}
+    assert due(replace(old_days, stored=days)) == may
 
 
 def write_model(works: Clockwork, expression: str) -> None:
@@ -182,7 +280,7 @@ def test_the_check_warns_when_the_model_loses_to_the_week_before(works: Clockwor
         (told,) = run(works, SCORE_JOB, day).get_asset_check_evaluations()
         return told
 
-    assert "no forecast" in str(verdict("2023-05-23").description)
+    assert "0 hours were forecast" in str(verdict("2023-05-23").description)
     write_model(works, '"RealDemand" * 1.001')
     good = verdict("2023-05-23")
     assert good.passed and good.metadata["hours"].value == 14 * 24
@@ -190,6 +288,12 @@ def test_the_check_warns_when_the_model_loses_to_the_week_before(works: Clockwor
     bad = verdict("2023-05-23")
     assert not bad.passed and bad.severity.value == "WARN"
     assert bad.metadata["model_mape_percent"].value == pytest.approx(20)
+    # It judges by a week at least.
+    lately = "time >= timestamptz '2023-05-20 00:00+02'"
+    write_model(works, f'case when {lately} then "RealDemand" * 1.2 end')
+    short = verdict("2023-05-23")
+    assert short.passed and "96 hours were forecast" in str(short.description)
+    write_model(works, '"RealDemand" * 1.2')
     # It judges the present, whichever day is scored.
     assert not verdict("2023-04-20").passed
     assert "naive_mape_percent" in told(works, "demand_forecast_score", date(2023, 4, 20))

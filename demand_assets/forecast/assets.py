@@ -2,8 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -32,7 +34,6 @@ from demand_assets.forecast.features import HISTORY_DAYS, issue_time
 from demand_assets.forecast.model import (
     FORECAST_MODEL,
     TRAINED_MODEL,
-    VERSION,
     WEEKLY_NAIVE,
     Model,
     TooLittleHistoryError,
@@ -42,7 +43,13 @@ from demand_assets.forecast.model import (
 from demand_assets.forecast.score import score
 from demand_assets.hourly import FORECAST, REAL, day_hours, frames_by_day
 from demand_assets.influxdb import FIELDS_METADATA
-from demand_assets.ledger import Ledger, newest_materializations, read_ledger
+from demand_assets.ledger import (
+    FAILED_DAYS,
+    Ledger,
+    newest_materializations,
+    read_ledger,
+    stretches,
+)
 from demand_assets.redata import MADRID
 from demand_assets.settings import DAYS_PER_RUN, Settings
 
@@ -52,43 +59,75 @@ BASIS = "basis"
 """Key of a forecast's metadata: what the ledger said of the days that it was made from."""
 MODEL_BEATS_NAIVE = "model_beats_naive"
 JUDGED_DAYS = 14
+HOURS_NEEDED = 7 * 24
+"""To judge the model by: a day or two are luck."""
+MOST_ERRORS_SHOWN = 10
 
 
-def basis(ledger: Ledger, day: date, models: Mapping[date, EventLogRecord]) -> str:
+@dataclass(frozen=True)
+class MonthsModel:
+    """A month's model that can be asked."""
+
+    month: date
+    made_at: datetime
+    storage_id: int
+    """Of its materialization."""
+    model: Model
+
+
+def basis(ledger: Ledger, day: date, model: MonthsModel | None) -> str:
     """What a forecast of a day is made from, in a word.
 
     It changes when the measured demand does that was known when the forecast was due, and when its
     model does.
     """
-    month = newest_model(models, day)
     eve = day - timedelta(days=1)
     before = [day - timedelta(days=n) for n in range(HISTORY_DAYS, 1, -1)]
     told = [str(ledger.stored[d].digest) if d in ledger.stored else "" for d in before]
     told.append(str(ledger.stored[eve].morning_digest) if eve in ledger.stored else "")
-    told.append(str(models[month].storage_id) if month else "")
+    told.append(str(model.storage_id) if model else "")
     return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16]
 
 
-def models_before(
-    instance: DagsterInstance, model: AssetKey, day: date
-) -> dict[date, EventLogRecord]:
-    """The last materialization of each month's model, up to a day."""
-    months = map(date.fromisoformat, instance.get_materialized_partitions(model))
-    return newest_materializations(instance, model, [month for month in months if month <= day])
+def newest_models(
+    instance: DagsterInstance, asset: AssetKey, days: Iterable[date], settings: Settings
+) -> dict[date, MonthsModel]:
+    """Of each day, where there is one, the newest model that can be asked.
+
+    It is the one of the day's month or of a month before, so that it knew nothing of what came
+    after the day's forecast was due. Each is read, as a file that is lost or damaged is no model.
+    """
+    days = list(days)
+    months = map(date.fromisoformat, instance.get_materialized_partitions(asset))
+    newest_first = sorted((month for month in months if month <= max(days)), reverse=True)
+    records = newest_materializations(instance, asset, newest_first)
+
+    @cache
+    def usable(month: date) -> MonthsModel | None:
+        if (model := read_model(month, settings)) is None:
+            return None
+        made_at = datetime.fromtimestamp(records[month].timestamp, UTC)
+        return MonthsModel(month, made_at, records[month].storage_id, model)
+
+    found: dict[date, MonthsModel] = {}
+    for day in days:
+        of_day = (usable(month) for month in newest_first if month <= day)
+        if newest := next(filter(None, of_day), None):
+            found[day] = newest
+    return found
 
 
-def newest_model(models: Mapping[date, EventLogRecord], day: date) -> date | None:
-    """The last month whose model knew nothing of what came after a day's forecast was due."""
-    return max((month for month in models if month <= day), default=None)
+def read_model(month: date, settings: Settings) -> Model | None:
+    """The model of a month, if it is whole, of this version, and knew all that it should.
 
-
-def is_usable(model: EventLogRecord, settings: Settings) -> bool:
-    """Whether a model is of this version, and for forecasts made at the time that is set."""
-    told = metadata_of(model)
-    return (told.get("version"), told.get("issued_at")) == (
-        VERSION,
-        settings.forecast_at.isoformat(timespec="minutes"),
-    )
+    A person may train it before the month's first forecast is due, or for another time of day.
+    """
+    try:
+        model = Model.load(models_folder(settings.data_dir) / str(month))
+    except (FileNotFoundError, UnknownModelError):
+        return None
+    due = issue_time(month, settings.forecast_at).isoformat(timespec="minutes")
+    return model if model.description.known_until == due else None
 
 
 def metadata_of(record: EventLogRecord) -> dict[str, object]:
@@ -147,7 +186,7 @@ def build_forecast(
         forecast of its first day was due. It needs half a year of days; without it the forecast is
         that of the week before, and says so."""
         for month in context.partition_keys:
-            until = issue_time(date.fromisoformat(month), at)
+            until = min(issue_time(date.fromisoformat(month), at), datetime.now(MADRID))
             start = datetime.combine(settings.start_date, time(), MADRID)
             try:
                 model = Model.train(history(context, start, until), until, at)
@@ -198,38 +237,41 @@ def build_forecast(
         now = datetime.now(UTC)
         # Before the data are: what comes in between is found to be new.
         ledger = read_ledger(context.instance, points, settings, now)
-        records = models_before(context.instance, demand_forecast_model.key, days[-1])
+        models = newest_models(context.instance, demand_forecast_model.key, days, settings)
         known = history(context, start, issue_time(days[-1], at))
-        models: dict[date, Model | str] = {}
-        made, failed = [], []
+        made: dict[date, pd.Series] = {}
+        failed: dict[date, TooLittleHistoryError] = {}
         for day in days:
-            month = newest_model(records, day)
-            if month and month not in models:
-                models[month] = _load(models_folder(settings.data_dir) / str(month), at)
-            model = models[month] if month else "no model was made of the time before"
+            newest = models.get(day)
             try:
-                forecast, maker, why = _forecast(known, day, at, model)
+                forecast, maker, why = _forecast(known, day, at, newest.model if newest else None)
             except TooLittleHistoryError as error:
-                failed.append(f"{day}: {error}.")
+                failed[day] = error
                 continue
-            made.append(forecast)
+            made[day] = forecast
+            known_at = min(issue_time(day, at), now).astimezone(UTC)
             told = {
                 "made_by": maker,
-                "made_from": f"what was known at {min(issue_time(day, at), now):%F %H:%M} UTC",
-                "model": str(month) if maker == TRAINED_MODEL else "",
+                "made_from": f"what was known at {known_at:%F %H:%M} UTC",
+                "model": str(newest.month) if newest and maker == TRAINED_MODEL else "",
                 "why": why,
                 "hours": len(forecast),
                 "peak_mw": float(forecast.max()),
                 "mean_mw": float(forecast.mean()),
-                BASIS: basis(ledger, day, records),
+                BASIS: basis(ledger, day, newest),
             }
             context.add_asset_metadata(told, partition_key=day.isoformat())
         if failed:
+            # Dagster takes a range's output for that of all its days: it is all of them or none.
+            lines = [f"{day}: {error}." for day, error in failed.items()][:MOST_ERRORS_SHOWN]
+            rest = [f"{row[0]} to {row[-1]}" for row in stretches(made, len(made))]
             raise Failure(
-                "\n".join(failed[:10]) + "\nMaterialize influx_demand_points of the weeks before,"
-                " or launch the other days without these."
+                f"{len(failed)} of {len(days)} days cannot be forecast.\n" + "\n".join(lines) + "\n"
+                "Materialize influx_demand_points of the weeks before"
+                + (f", or launch without these days: {', '.join(rest)}." if rest else "."),
+                metadata={FAILED_DAYS: MetadataValue.json([str(day) for day in failed])},
             )
-        return pd.concat(made).to_frame()
+        return pd.concat(made.values()).to_frame()
 
     @asset(
         partitions_def=partitions,
@@ -293,13 +335,14 @@ def judge_model(frame: pd.DataFrame) -> AssetCheckResult:
         frame: MW over UTC hours, columns `RealDemand`, `ForecastModel` and `weekly-naive`.
     """
     known = frame[[REAL, FORECAST_MODEL, WEEKLY_NAIVE]].dropna()
-    if known.empty:
+    model, naive = (score(known[c], known[REAL]) for c in (FORECAST_MODEL, WEEKLY_NAIVE))
+    if model.hours < HOURS_NEEDED:
         return AssetCheckResult(
             check_name=MODEL_BEATS_NAIVE,
             passed=True,
-            description=f"There is no forecast of the last {JUDGED_DAYS} days to judge.",
+            description=f"Of the last {JUDGED_DAYS} days {model.hours} hours were forecast by the"
+            f" model; it is judged from {HOURS_NEEDED} on.",
         )
-    model, naive = (score(known[c], known[REAL]) for c in (FORECAST_MODEL, WEEKLY_NAIVE))
     return AssetCheckResult(
         check_name=MODEL_BEATS_NAIVE,
         passed=model.mape_percent <= naive.mape_percent,
@@ -315,27 +358,19 @@ def judge_model(frame: pd.DataFrame) -> AssetCheckResult:
 
 
 def _forecast(
-    known: pd.DataFrame, day: date, at: time, model: Model | str
+    known: pd.DataFrame, day: date, at: time, model: Model | None
 ) -> tuple[pd.Series, str, str]:
     """A day's hours, what made them and, if that was not the model, why."""
-    if isinstance(model, Model):
+    why = (
+        f"there is no model that can be asked at {at:%H:%M}: none of the day's month or of one"
+        " before. Materialize demand_forecast_model of that month."
+    )
+    if model:
         try:
             return model.forecast(known, day), TRAINED_MODEL, ""
         except TooLittleHistoryError as error:
-            model = str(error)
-    return weekly_naive(known, day, at), WEEKLY_NAIVE, model
-
-
-def _load(folder: UPath, at: time) -> Model | str:
-    """The model, or why there is none to be asked."""
-    again = "Materialize demand_forecast_model of that month again."
-    try:
-        model = Model.load(folder)
-    except (FileNotFoundError, UnknownModelError) as error:
-        return f"{error}. {again}"
-    if (made_for := model.description.issued_at) != at.isoformat(timespec="minutes"):
-        return f"the model in {folder} is for forecasts made at {made_for}. {again}"
-    return model
+            why = str(error)
+    return weekly_naive(known, day, at), WEEKLY_NAIVE, why
 
 
 def _naive(frame: pd.DataFrame, days: list[date], at: time) -> pd.Series:

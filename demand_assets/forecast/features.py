@@ -23,6 +23,8 @@ NOON = time(12)
 HISTORY_DAYS = 49
 """Days before a day that its features look at: four weeks, and three more to fill gaps from."""
 FILLED_FROM_WEEKS = 3
+MOST_UNUSUAL = 0.5
+"""Of an hour's logarithm against the four weeks before; a blackout is 0.7 below, Christmas 0.45."""
 
 _POPULATION = {
     **{"AN": 8.5, "AR": 1.3, "AS": 1.0, "CB": 0.6, "CL": 2.4, "CM": 2.1, "CT": 7.9, "EX": 1.1},
@@ -163,23 +165,30 @@ def _calendar(days: pd.DatetimeIndex) -> dict[str, Array]:
     return table
 
 
+def calendar_features(days: pd.DatetimeIndex) -> Array:
+    """Weekdays, holidays and periods alone: days x features."""
+    return np.column_stack(list(_calendar(days).values()))
+
+
 def _recent_demand(demand: pd.DataFrame, at: time) -> dict[str, Array]:
     """Past days and weeks at the same hour, yesterday's morning, level and trend."""
     known = np.log(demand.to_numpy())
+    # What a blackout or a broken meter left says nothing of the days that follow.
+    known = np.where(np.abs(known - _of_4_weeks(known)) > MOST_UNUSUAL, np.nan, known)
+    drift = _drift(known)
     for _ in range(FILLED_FROM_WEEKS):
-        # A gap takes the value of the week before, never of a later one.
-        known = np.where(np.isnan(known), _shift(known, 7), known)
+        # A gap takes the value of the week before as demand has changed since, never a later one.
+        known = np.where(np.isnan(known), _shift(known, 7) + drift, known)
     lag = {n: _shift(known, n) for n in (*range(1, 15), 21, 28)}
     lag[1][:, at.hour :] = np.nan
     last_week = [lag[1], *(lag[n] for n in range(2, 8)), lag[8][:, at.hour :]]
     level = _day_mean(*last_week)
     change = {n: lag[n] - lag[n + 7] for n in range(1, 8)}
-    same_weekday = _known_mean(np.stack([lag[n] for n in (7, 14, 21, 28)]), axis=0)
     last_hours = slice(max(at.hour - 4, 0), at.hour)
     return {
         "level": level,
         **{f"same_hour_{n}_days_ago": lag[n] - level for n in (1, 2, 3, 6, 7, 14, 28)},
-        "same_hour_of_4_weeks": same_weekday - level,
+        "same_hour_of_4_weeks": _of_4_weeks(known) - level,
         "same_hour_of_similar_day": _similar_day(pd.DatetimeIndex(demand.index), lag) - level,
         **{
             f"yesterday_at_{hour}": lag[1][:, hour : hour + 1] - level
@@ -196,6 +205,21 @@ def _recent_demand(demand: pd.DataFrame, at: time) -> dict[str, Array]:
         "same_hour_2_days_ago_against_week_before": change[2],
         "trend": _day_mean(*(change[n] for n in range(2, 8))),
     }
+
+
+def _of_4_weeks(values: Array) -> Array:
+    """The mean of the same hour of the same weekday, as far as it is known."""
+    return _known_mean(np.stack([_shift(values, n) for n in (7, 14, 21, 28)]), axis=0)
+
+
+def _drift(known: Array) -> Array:
+    """How far the last 24 hours known are from the week before: of each hour, those before it.
+
+    After two days in which none is known, it is not known either, and 0.
+    """
+    change = pd.Series((known - _shift(known, 7)).ravel())
+    newest = change.dropna().rolling(24, min_periods=1).mean().reindex(change.index)
+    return newest.shift(1).ffill(limit=48).fillna(0.0).to_numpy().reshape(known.shape)
 
 
 def _similar_day(days: pd.DatetimeIndex, lag: dict[int, Array]) -> Array:

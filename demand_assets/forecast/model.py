@@ -2,8 +2,9 @@
 
 Two models learn the logarithm of an hour's demand relative to its recent level: a ridge regression
 for each hour of the day, which carries effects of the calendar and of the last days on to values
-that it has never seen, and boosted trees, which find how they act together. Their mean is better
-than either.
+that it has never seen, and boosted trees, which find how they act together. Both learn it twice: as
+it was, and with what weekdays, holidays and periods add taken off first, so that a week with a
+holiday in it tells as much of the next as any other. The mean of the four is better than each.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from demand_assets.forecast.features import (
     NOON,
     Array,
     by_local_hour,
+    calendar_features,
     features,
     issue_time,
     known_demand,
@@ -38,7 +40,7 @@ FORECAST_MODEL = "ForecastModel"
 TRAINED_MODEL, WEEKLY_NAIVE = "model", "weekly-naive"
 """The labels of what a forecast was made by."""
 
-VERSION = 1
+VERSION = 2
 """Of the stored files and of the features: a model of another one cannot be asked."""
 TRAINING_DAYS_NEEDED = 180
 """From a quarter of a year the model is hardly better than the weekly naive, from half a year it is
@@ -49,6 +51,7 @@ VALIDATION_DAYS = 28
 WARM_UP_DAYS = 28
 """The first days of a history, whose features know too little to learn from."""
 
+_CALENDAR_PENALTY = 30.0
 _RIDGE_PENALTY = 5.0
 _TREES = 800
 _TREE_PARAMETERS = {
@@ -102,6 +105,49 @@ class Description:
 
 
 @dataclass(frozen=True)
+class _Calendar:
+    """What weekdays, holidays and periods add to the logarithm of each hour's demand."""
+
+    mean: Array
+    scale: Array
+    coefficients: Array
+    """Features x 24."""
+
+    @classmethod
+    def fit(cls, demand: pd.DataFrame) -> "_Calendar":
+        """Learn from a history how its days differ from the weeks around them."""
+        log = demand.transform(np.log)
+        # Seven days have one of each weekday, and a median takes no notice of a holiday's weeks.
+        weeks = log.rolling(7, center=True, min_periods=4).mean()
+        unusual = (log - weeks.rolling(15, center=True, min_periods=1).median()).to_numpy()
+        x = calendar_features(pd.DatetimeIndex(demand.index))
+        some = np.isfinite(unusual).any(axis=1)
+        mean, scale = x[some].mean(axis=0), x[some].std(axis=0)
+        calendar = cls(mean, np.where(scale > 1e-9, scale, 1.0), np.zeros((x.shape[1], 24)))
+        z = (x - calendar.mean) / calendar.scale
+        penalty = _CALENDAR_PENALTY * np.eye(x.shape[1])
+        for hour, different in enumerate(unusual.T):
+            known = np.isfinite(different)
+            if known.any():
+                at, different = z[known], different[known]
+                to_learn = at.T @ (different - different.mean())
+                calendar.coefficients[:, hour] = np.linalg.solve(at.T @ at + penalty, to_learn)
+        return calendar
+
+    @classmethod
+    def none(cls) -> "_Calendar":
+        """It adds nothing."""
+        return cls(np.zeros(1), np.ones(1), np.zeros((1, 24)))
+
+    def effect(self, demand: pd.DataFrame) -> Array:
+        """Days x 24, of days past and to come."""
+        if not self.coefficients.any():
+            return np.zeros(demand.shape)
+        x = calendar_features(pd.DatetimeIndex(demand.index))
+        return ((x - self.mean) / self.scale) @ self.coefficients
+
+
+@dataclass(frozen=True)
 class _Regression:
     """A ridge regression for each hour of the day."""
 
@@ -144,24 +190,49 @@ def _hours(table: pd.DataFrame) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class _View:
+    """Regression and trees of demand from which a calendar's effects are taken off."""
+
+    calendar: _Calendar
     regression: _Regression
     trees: lightgbm.Booster
 
     @classmethod
-    def fit(cls, table: pd.DataFrame, target: Array) -> "_Fitted":
+    def fit(cls, calendar: _Calendar, demand: pd.DataFrame, at: time) -> "_View":
+        effect = calendar.effect(demand)
+        table = features(demand.mul(np.exp(-effect)), at)
+        relative = np.log(demand.to_numpy()) - effect
+        target = relative.ravel() - table["level"].to_numpy()
+        learnt = np.isfinite(target)
+        learnt[: 24 * WARM_UP_DAYS] = False
+        table, target = table[learnt], target[learnt]
         rows = lightgbm.Dataset(table.to_numpy(), target, feature_name=table.columns.tolist())
         trees = lightgbm.train(_TREE_PARAMETERS, rows, _TREES)
         # Through its text, so that it forecasts what it will once loaded.
-        return cls(
-            _Regression.fit(table, target), lightgbm.Booster(model_str=trees.model_to_string())
-        )
+        as_text = lightgbm.Booster(model_str=trees.model_to_string())
+        return cls(calendar, _Regression.fit(table, target), as_text)
 
-    def demand(self, table: pd.DataFrame) -> Array:
-        """MW of each row."""
+    def log_demand(self, demand: pd.DataFrame, at: time, days: int) -> Array:
+        effect = self.calendar.effect(demand)
+        table = features(demand.mul(np.exp(-effect)), at)[-24 * days :]
         by_trees = np.asarray(self.trees.predict(table.to_numpy(), num_threads=1))
         relative = (self.regression.predict(table) + by_trees) / 2
-        return np.exp(table["level"].to_numpy() + relative)
+        return table["level"].to_numpy() + relative + effect[-days:].ravel()
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    views: tuple[_View, ...]
+
+    @classmethod
+    def fit(cls, demand: pd.DataFrame, at: time) -> "_Fitted":
+        """Learn from days x 24, MW, NaN where unknown: of the last day only the morning is."""
+        calendars = (_Calendar.none(), _Calendar.fit(demand))
+        return cls(tuple(_View.fit(calendar, demand, at) for calendar in calendars))
+
+    def demand(self, demand: pd.DataFrame, at: time, days: int) -> Array:
+        """MW of each hour of the last days, each from what was known when its forecast was due."""
+        return np.exp(np.mean([v.log_demand(demand, at, days) for v in self.views], axis=0))
 
 
 @dataclass(frozen=True)
@@ -192,18 +263,14 @@ class Model:
         if len(days) < TRAINING_DAYS_NEEDED:
             raise TooLittleHistoryError("training", len(days), TRAINING_DAYS_NEEDED)
         demand = by_local_hour(real, days[0].date(), _madrid_day(real.index[-1]))
-        table = features(demand, at)
-        mw = demand.to_numpy().ravel()
-        target = np.log(mw) - table["level"].to_numpy()
-        day = table.index.get_level_values("day")
-        learnt = np.isfinite(target) & (day >= days[0] + timedelta(days=WARM_UP_DAYS))
 
         held_out = days[-VALIDATION_DAYS]
+        before = known_demand(real, issue_time(held_out.date(), at))
         eve = held_out - timedelta(days=1)
-        before = learnt & ((day < eve) | ((day == eve) & (_hours(table) < at.hour)))
-        rest = learnt & (day >= held_out)
-        judged = _Fitted.fit(table[before], target[before]).demand(table[rest])
-        validation = score(pd.Series(judged), pd.Series(mw[rest]))
+        judge = _Fitted.fit(by_local_hour(before, days[0].date(), eve.date()), at)
+        mw = demand[demand.index >= held_out]
+        judged = judge.demand(demand, at, len(mw))
+        validation = score(pd.Series(judged), pd.Series(mw.to_numpy().ravel()))
 
         description = Description(
             issued_at=at.isoformat(timespec="minutes"),
@@ -215,9 +282,9 @@ class Model:
             validation_mape_percent=validation.mape_percent,
             validation_bias_mw=validation.bias_mw,
             validation_hours=validation.hours,
-            features=table.columns.tolist(),
+            features=judge.views[0].trees.feature_name(),
         )
-        return cls(description, _Fitted.fit(table[learnt], target[learnt]))
+        return cls(description, _Fitted.fit(demand, at))
 
     def forecast(self, history: pd.DataFrame | pd.Series, day: date) -> pd.Series:
         """The 23, 24 or 25 hours of a day, from what was known when its forecast was due.
@@ -240,8 +307,7 @@ class Model:
         if (known := len(_days_known(recent))) < RECENT_DAYS_NEEDED:
             what = f"a forecast of {day} from the {HISTORY_DAYS} days before"
             raise TooLittleHistoryError(what, known, RECENT_DAYS_NEEDED)
-        table = features(by_local_hour(recent, first, day), at)
-        demand = self._fitted.demand(table[-24:])
+        demand = self._fitted.demand(by_local_hour(recent, first, day), at, days=1)
         if np.isnan(demand).any():  # known days that lie too far back tell no level
             what = f"a forecast of {day} from the weeks just before"
             raise TooLittleHistoryError(what, 0, RECENT_DAYS_NEEDED)
@@ -253,20 +319,22 @@ class Model:
         The trees come first and under a name of their own: whenever there is a `model.json`, what
         it names is there.
         """
-        trees = self._fitted.trees.model_to_string().encode()
-        trees_file = f"trees-{hashlib.sha256(trees).hexdigest()[:16]}.txt"
-        regression = {n: v.tolist() for n, v in vars(self._fitted.regression).items()}
-        content = {
-            "description": asdict(self.description),
-            "trees": trees_file,
-            "regression": regression,
-        }
         folder = UPath(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / trees_file, trees)
+        views = []
+        for view in self._fitted.views:
+            trees = view.trees.model_to_string().encode()
+            trees_file = f"trees-{hashlib.sha256(trees).hexdigest()[:16]}.txt"
+            write_whole(folder / trees_file, trees)
+            linear = {
+                part: {n: v.tolist() for n, v in vars(getattr(view, part)).items()}
+                for part in ("calendar", "regression")
+            }
+            views.append({"trees": trees_file, **linear})
+        content = {"description": asdict(self.description), "views": views}
         write_whole(folder / "model.json", json.dumps(content, indent=1).encode())
         for replaced in folder.glob("trees-*.txt"):
-            if replaced.name != trees_file:
+            if replaced.name not in [view["trees"] for view in views]:
                 replaced.unlink()
 
     @classmethod
@@ -285,10 +353,15 @@ class Model:
                 raise UnknownModelError(
                     f"the model in {folder} is of version {version}, and this is version {VERSION}"
                 )
-            regression = _Regression(**{n: np.array(v) for n, v in content["regression"].items()})
-            trees = (UPath(folder) / content["trees"]).read_text()
-            fitted = _Fitted(regression, lightgbm.Booster(model_str=trees))
-            return cls(Description(**content["description"]), fitted)
+            views = tuple(
+                _View(
+                    _Calendar(**{n: np.array(v) for n, v in view["calendar"].items()}),
+                    _Regression(**{n: np.array(v) for n, v in view["regression"].items()}),
+                    lightgbm.Booster(model_str=(UPath(folder) / view["trees"]).read_text()),
+                )
+                for view in content["views"]
+            )
+            return cls(Description(**content["description"]), _Fitted(views))
         except (OSError, KeyError, TypeError, json.JSONDecodeError, LightGBMError) as error:
             raise UnknownModelError(
                 f"the model in {folder} is unreadable ({type(error).__name__})"

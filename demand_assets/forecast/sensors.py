@@ -9,7 +9,6 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
-    EventLogRecord,
     RunRequest,
     RunsFilter,
     SensorDefinition,
@@ -23,10 +22,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from demand_assets.forecast.assets import (
     BASIS,
+    MonthsModel,
     basis,
-    is_usable,
     metadata_of,
-    models_before,
+    newest_models,
 )
 from demand_assets.forecast.features import issue_time
 from demand_assets.forecast.model import TRAINED_MODEL, TRAINING_DAYS_NEEDED
@@ -48,30 +47,43 @@ SCORED_DAYS = 14
 MOST_FAILURES_COUNTED = 10
 
 
-def due_model(ledger: Ledger, usable: set[date], settings: Settings) -> date | None:
-    """The month whose model is missing, if what it learns from is in.
+def due_model(ledger: Ledger, models: Mapping[date, MonthsModel], settings: Settings) -> date | str:
+    """The month whose model is to be made, or why there is none to make.
+
+    It is made again once a quarter more days are there to learn from, as after a backfill. Days
+    that are missing are not waited for: nobody may ever load them.
 
     Args:
         ledger: what is stored.
-        usable: the months of which there is a model that can be asked.
+        models: the newest that can be asked, of today and of tomorrow.
         settings: of these the time at which forecasts are made.
     """
-    first = ledger.today.replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1)
-    month = following if ledger.now >= issue_time(following, settings.forecast_at) else first
+    tomorrow = ledger.today + timedelta(days=1)
+    is_due = ledger.now >= issue_time(tomorrow, settings.forecast_at)
+    day = tomorrow if is_due else ledger.today
+    month = day.replace(day=1)
     # Of the day before the month only the morning is known.
-    known = [day for day in ledger.stored if day < month - timedelta(days=1)]
-    missing = ledger.days(State.MISSING)
-    filling = ledger.days(State.IN_PROGRESS) or len(missing) > len(known) / 10
-    if month in usable or len(known) < TRAINING_DAYS_NEEDED or filling:
-        return None
+    known = [ledger.stored[d] for d in ledger.stored if d < month - timedelta(days=1)]
+    to_come = [d for d in ledger.under_way if d < month - timedelta(days=1)]
+    model = models.get(day)
+    if model and model.month == month:
+        later = [stored for stored in known if stored.at > model.made_at]
+        if len(later) * 5 < len(known):
+            return f"The model of {month:%Y-%m} is there."
+    if to_come:
+        return f"The model of {month:%Y-%m} waits for {len(to_come)} days that are under way."
+    if len(known) < TRAINING_DAYS_NEEDED:
+        return (
+            f"There is no model of {month:%Y-%m}: it needs {TRAINING_DAYS_NEEDED} days before it,"
+            f" and {len(known)} are stored."
+        )
     return month
 
 
 def due_forecasts(
     ledger: Ledger,
     made: Mapping[date, Mapping[str, object]],
-    models: Mapping[date, EventLogRecord],
+    models: Mapping[date, MonthsModel],
     settings: Settings,
 ) -> list[date]:
     """Of today and tomorrow the days whose forecast is missing, or was made from something else.
@@ -81,7 +93,7 @@ def due_forecasts(
     Args:
         ledger: what is stored.
         made: what is told of the forecasts that there are.
-        models: the models that there are, by month.
+        models: the newest that can be asked, of today and of tomorrow.
         settings: of these the time at which forecasts are made.
     """
     due = []
@@ -91,7 +103,7 @@ def due_forecasts(
         morning_is_in = eve and eve.last_hour and eve.last_hour >= at - timedelta(hours=1)
         weeks_before = any(day - timedelta(weeks=n) in ledger.stored for n in range(1, 5))
         told = made.get(day, {})
-        changed = told.get(BASIS) != basis(ledger, day, models)
+        changed = told.get(BASIS) != basis(ledger, day, models.get(day))
         final = day == ledger.today and told.get("made_by") == TRAINED_MODEL
         if morning_is_in and weeks_before and changed and not final:
             due.append(day)
@@ -120,12 +132,15 @@ def build_forecast_sensor(
         recent = [ledger.today - timedelta(days=n) for n in range(-1, SCORED_DAYS + 1)]
         forecasts = newest_materializations(instance, forecast_key, recent)
         made = {day: metadata_of(record) for day, record in forecasts.items()}
-        models = models_before(instance, model_key, recent[0])
-        usable = {month for month, record in models.items() if is_usable(record, settings)}
+        models = newest_models(instance, model_key, recent[:2], settings)
         asked: list[RunRequest] = []
-        month = due_model(ledger, usable, settings)
-        if month and _may_ask(instance, MODEL_JOB, month, ledger.now, settings.refresh):
+        month = due_model(ledger, models, settings)
+        if isinstance(month, str):
+            no_model = month
+        elif _may_ask(instance, MODEL_JOB, month, ledger.now, settings.refresh):
             asked.append(request([month], PRIORITY_OPEN, job=MODEL_JOB))
+        else:
+            no_model = f"The model of {month:%Y-%m} is being made, or has failed and waits."
         due = due_forecasts(ledger, made, models, settings)
         scores = newest_materializations(instance, score_key, recent)
         closed = [
@@ -145,8 +160,10 @@ def build_forecast_sensor(
                 for day in days
                 if _may_ask(instance, job, day, ledger.now, settings.refresh)
             ]
+        if asked:
+            return SensorResult(run_requests=asked)
         nothing = "Nothing is due: forecasts are made once the morning of the day before is in."
-        return SensorResult(run_requests=asked, skip_reason=None if asked else SkipReason(nothing))
+        return SensorResult(skip_reason=SkipReason(f"{nothing} {no_model}"))
 
     return forecast_sensor
 
