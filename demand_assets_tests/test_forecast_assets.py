@@ -205,6 +205,7 @@ def test_a_day_has_its_model_its_forecast_and_its_score(tmp_path: Path) -> None:
         assert told(works, "demand_forecast", day)["model"] == "2023-03-01"
 
         # A model made too early, lost or damaged is asked for again; the one before stands in.
+        works.clock.shift(timedelta(minutes=10))
         assert not [r for r in ask(works).run_requests or [] if r.job_name == MODEL_JOB]
         april, march = (
             works.project.folder / "demand_forecast_model" / month / "model.json"
@@ -216,6 +217,10 @@ def test_a_day_has_its_model_its_forecast_and_its_score(tmp_path: Path) -> None:
             april.unlink() if content is None else april.write_text(content)
             (again,) = [r for r in ask(works).run_requests or [] if r.job_name == MODEL_JOB]
             assert again.partition_key == "2023-04-01"
+        # But not each minute, should training never give one that can be read.
+        works.clock.shift(timedelta(minutes=-1))
+        assert not [r for r in ask(works).run_requests or [] if r.job_name == MODEL_JOB]
+        works.clock.shift(timedelta(minutes=1))
         assert run(works, FORECAST_JOB, "2023-04-09").success
         figures = told(works, "demand_forecast", date(2023, 4, 9))
         assert (figures["made_by"], figures["model"]) == (TRAINED_MODEL, "2023-03-01")

@@ -171,14 +171,17 @@ def build_forecast_sensor(
 def _may_ask(
     instance: DagsterInstance, job: str, day: date, now: datetime, pause: timedelta
 ) -> bool:
-    """Whether no run has the partition, and the last ones did not fail a moment ago.
+    """Whether no run has the partition, and the last ones were not in vain a moment ago.
 
-    The pause after a failure doubles with each that came before it, up to a day.
+    The pause after a failure doubles with each that came before it, up to a day. A model that is
+    asked for although its training succeeded could not be read, or is to learn from more days.
     """
     of_day = RunsFilter(job_name=job, tags={PARTITION_NAME_TAG: day.isoformat()})
     records = instance.get_run_records(of_day, limit=MOST_FAILURES_COUNTED)
     failures = list(
-        itertools.takewhile(lambda r: r.dagster_run.status != DagsterRunStatus.SUCCESS, records)
+        itertools.takewhile(
+            lambda r: job == MODEL_JOB or r.dagster_run.status != DagsterRunStatus.SUCCESS, records
+        )
     )
     if not failures:
         return True
