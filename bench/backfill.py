@@ -186,6 +186,7 @@ def measure_today(days: int) -> list[float]:
         page.launch_backfill(span)
         wait_for(lambda: page.green().issuperset(span), 1200, process, every=2)
         ended = time.time()
+        wait_for(lambda: not page.runs_under_way(), 120, process)  # one may have been asked for
         query = """query($day: String!) { runsOrError(filter: {statuses: [SUCCESS], tags: [
             {key: "dagster/partition", value: $day}]}) { ... on Runs {
             results { creationTime endTime } } } }"""
