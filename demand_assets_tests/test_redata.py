@@ -604,6 +604,17 @@ def test_a_month_that_is_refused_does_not_take_the_next_one_down(synthetic_api: 
     assert [day for day in days if isinstance(results[day], REDataError)] == MONTH
 
 
+def test_the_length_that_works_is_kept_also_where_there_are_no_data(
+    synthetic_api: Simulator,
+) -> None:
+    synthetic_api.max_days = 8
+    synthetic_api.faults["*"] = Fault.NO_DATA
+    days = [MONTH[0] + timedelta(days=n) for n in range(47)]
+    results = client(synthetic_api.url, politeness_seconds=0).fetch(days)
+    assert {type(result) for result in results.values()} == {NoDataError}
+    assert lengths(synthetic_api) == [31, 16, 8, 8, 15, 8, 7, 8, 8]
+
+
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.NAN, Fault.MISSING_SERIES])
 @pytest.mark.parametrize("bad", [MONTH[0], MONTH[12], MONTH[-1]], ids=str)
 def test_a_bad_day_fails_alone(synthetic_api: Simulator, fault: Fault, bad: date) -> None:

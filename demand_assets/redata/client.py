@@ -93,9 +93,10 @@ class REDataClient:
         results: dict[date, Answer | REDataError] = {}
         while rest := days[len(results) :]:
             pieces = self._fetch_halving(rest[:longest], budget, halve)
+            refused = [isinstance(p, RefusedError | MalformedAnswerError) for p, _ in pieces]
             # Where each day of a span was refused alone, halving the next would be as vain.
-            halve = not all(isinstance(p, RefusedError | MalformedAnswerError) for p, _ in pieces)
-            if len(pieces) > 1 and not any(isinstance(p, REDataError) for p, _ in pieces):
+            halve = not all(refused)
+            if len(pieces) > 1 and not any(refused):
                 longest = max(len(span) for _, span in pieces)
             for outcome, span in pieces:
                 results.update(_per_day(outcome, span))
