@@ -52,7 +52,7 @@ backtest: $(INSTALLED)
 
 # The README's pictures, anew; it takes Chromium and some minutes.
 screenshots: $(INSTALLED)
-	$(BIN)/python -m demand_assets_tests.screenshots
+	$(BIN)/python -m demand_assets_tests.support.screenshots
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -23,15 +23,15 @@ from dagster import AssetMaterialization, DagsterInstance
 
 from bench.meter import Meter
 from bench.postgres import BATCHES, NO_BATCHES, postgres, with_storage
-from demand_assets.partitions import days_between
-from demand_assets.redata import MADRID
+from demand_assets.demand.days import days_between
+from demand_assets.grid import TIME_ZONE
 from demand_assets.settings import PROJECT
 from demand_assets.simulator import Simulator, SyntheticDays
-from demand_assets_tests.project import ASSETS
-from demand_assets_tests.servers import free_port
-from demand_assets_tests.system import Page, running, wait_for
+from demand_assets_tests.support.project import ASSETS
+from demand_assets_tests.support.running_system import Page, running, wait_for
+from demand_assets_tests.support.servers import free_port
 
-TODAY = datetime.now(MADRID).date()
+TODAY = datetime.now(TIME_ZONE).date()
 YESTERDAY = TODAY - timedelta(days=1)
 LATENCY, LATENCY_PER_DAY = 0.5, 0.005
 INSTANCE = (PROJECT / "dagster.yaml").read_text()
@@ -105,8 +105,9 @@ def floor(days: int, api: str, folder: Path) -> None:
     from dagster import build_output_context
 
     from demand_assets.definitions import build_definitions
-    from demand_assets.hourly import check_plausible, hourly_frame, read_day
-    from demand_assets.redata import REDataClient
+    from demand_assets.demand.hourly import hourly_frame
+    from demand_assets.demand.quality import check_plausible
+    from demand_assets.redata import REDataClient, read_samples
     from demand_assets.settings import Settings
 
     settings = Settings.from_environment({**os.environ, "DEMAND_DATA_DIR": str(folder)})
@@ -114,12 +115,12 @@ def floor(days: int, api: str, folder: Path) -> None:
     frames = []
     for day, answer in answers.items():
         assert isinstance(answer, dict), answer
-        samples = read_day(answer, day)
+        samples = read_samples(answer, day)
         check_plausible(samples, day)
         frames.append(hourly_frame(samples, day, now=datetime.now(UTC)))
     frame = pd.concat(frames)
     if settings.influxdb_url:
-        from demand_assets.influxdb import InfluxDBIOManager
+        from demand_assets.stores.influxdb import InfluxDBIOManager
 
         store = (build_definitions(settings).resources or {})["demand_store"]
         assert isinstance(store, InfluxDBIOManager)

@@ -19,6 +19,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from demand_assets.demand.days import day_hours, days_between
+from demand_assets.demand.errors import NoRealDemandError
+from demand_assets.demand.hourly import hourly_frame
 from demand_assets.forecast import (
     HISTORY_DAYS,
     TRAINED_MODEL,
@@ -30,16 +33,8 @@ from demand_assets.forecast import (
     score,
     weekly_naive,
 )
-from demand_assets.hourly import (
-    FORECAST,
-    REAL,
-    NoRealDemandError,
-    day_hours,
-    hourly_frame,
-    read_day,
-)
-from demand_assets.partitions import days_between
-from demand_assets.redata import MADRID
+from demand_assets.grid import FORECAST, REAL, TIME_ZONE
+from demand_assets.redata import read_samples
 from demand_assets.settings import PROJECT
 from demand_assets.simulator import RecordedDays, SyntheticDays
 from demand_assets.simulator.days import Source
@@ -64,7 +59,7 @@ def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
             ]
             answer = {"data": {}, "included": included}
             with suppress(NoRealDemandError):
-                frames.append(hourly_frame(read_day(answer, day), day, now=datetime.now(UTC)))
+                frames.append(hourly_frame(read_samples(answer, day), day, now=datetime.now(UTC)))
     return pd.concat(frames)
 
 
@@ -130,7 +125,7 @@ def picture(judged: pd.DataFrame, by_month: pd.DataFrame, by_hour: pd.DataFrame)
     figure = make_subplots(
         rows=2, cols=2, specs=[[{"colspan": 2}, None], [{}, {}]], subplot_titles=titles
     )
-    local = judged.index.tz_convert(MADRID.key)  # type: ignore[attr-defined]
+    local = judged.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
     for name, color in COLORS.items():
         line = go.Scatter(
             x=local, y=judged[name].round(), name=name, line_color=color, legendgroup=name
@@ -172,7 +167,7 @@ def main() -> None:
     history = read_history(source, options.train_from, options.last)
     judged = backtest(history, options.first, options.last, clock)
 
-    local = judged.index.tz_convert(MADRID.key)  # type: ignore[attr-defined]
+    local = judged.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
     print(f"MAPE in % of {'recorded' if folder else 'synthetic'} days,")
     print(f"{options.first} to {options.last}, trained from {options.train_from} on.")
     unknown = judged.isna().groupby(local.date).any().sum()

@@ -40,8 +40,8 @@ class Store:
     address: str
     """For people to read, without credentials."""
 
-    def is_meant_by(self, address: str) -> bool:
-        """Whether a record tells of this store. An embedded database may have been moved."""
+    def matches(self, address: str) -> bool:
+        """Whether an address on record is this store. An embedded database may have been moved."""
         if self.kind == "duckdb":
             return address.startswith("DuckDB ")
         return address == self.address

@@ -14,8 +14,8 @@ from dagster import DagsterInstance
 
 from demand_assets.redata import Answer
 from demand_assets.simulator import RecordedDays, Simulator, SyntheticDays
-from demand_assets_tests.browser import Browser, chromium
-from demand_assets_tests.servers import (
+from demand_assets_tests.support.browser import Browser, chromium
+from demand_assets_tests.support.servers import (
     FluxCompiler,
     InfluxDB1,
     InfluxDB2,

@@ -6,8 +6,8 @@ import sys
 
 from demand_assets.dashboards import template
 from demand_assets.dashboards.influxdb import apply_dashboard
-from demand_assets.influxdb import InfluxDBAccessError, InfluxDBResource
 from demand_assets.settings import PROJECT, SettingError, Settings, load_settings_file
+from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
 
 
 def main() -> None:

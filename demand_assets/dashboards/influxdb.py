@@ -7,7 +7,7 @@ from influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
 
 from demand_assets.dashboards.template import build_template, dashboard_key
-from demand_assets.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
 
 
 @dataclass(frozen=True)

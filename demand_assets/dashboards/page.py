@@ -14,8 +14,8 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 from upath import UPath
 
-from demand_assets.hourly import day_hours
-from demand_assets.redata import MADRID
+from demand_assets.demand.days import day_hours
+from demand_assets.grid import TIME_ZONE
 from demand_assets.settings import Freshness
 
 
@@ -37,7 +37,7 @@ def demand_page(frame: pd.DataFrame, *, store: str, written: datetime, freshness
     template = (room / "page.html").read_text("utf-8")
     parts = {
         "store": html.escape(store),
-        "written": f"{written.astimezone(MADRID):%F %H:%M} Madrid time",
+        "written": f"{written.astimezone(TIME_ZONE):%F %H:%M} Madrid time",
         "style": (room / "page.css").read_text("utf-8"),
         "script": (room / "page.js").read_text("utf-8"),
         "demand": _script_json({**_hours(frame), "fresh": _minutes(freshness)}),
@@ -55,9 +55,9 @@ def _hours(frame: pd.DataFrame) -> dict[str, object]:
     """
     if frame.empty:
         return {"hours": 0, "start": 0, "offsets": []}
-    first, last = (frame.index[place].tz_convert(MADRID.key).date() for place in (0, -1))
+    first, last = (frame.index[place].tz_convert(TIME_ZONE.key).date() for place in (0, -1))
     hours = pd.date_range(day_hours(first)[0], day_hours(last)[-1], freq="h")
-    on_the_clock = hours.tz_convert(MADRID.key).tz_localize(None)
+    on_the_clock = hours.tz_convert(TIME_ZONE.key).tz_localize(None)
     offset = (on_the_clock - hours.tz_localize(None)).components.hours
     changes = [0, *(place for place in range(1, len(hours)) if offset[place] != offset[place - 1])]
     lines = frame.reindex(hours).round(2)

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from upath import UPath
 
-from demand_assets.companion import be_interruptible, run_command
 from demand_assets.dashboards.page import page_file
+from demand_assets.processes import be_interruptible, run_command
 from demand_assets.settings import PROJECT, Settings, load_settings_file
 
 NOTHING_YET = b"""<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5>

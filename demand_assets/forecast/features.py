@@ -12,10 +12,8 @@ import holidays
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from dateutil.easter import easter
 
-from demand_assets.hourly import REAL
-from demand_assets.redata import MADRID
+from demand_assets.grid import FEASTS, HOLIDAY_COUNTRY, PERIODS, POPULATION, REAL, TIME_ZONE
 
 Array = npt.NDArray[np.float64]
 
@@ -26,38 +24,10 @@ FILLED_FROM_WEEKS = 3
 MOST_UNUSUAL = 0.5
 """Of an hour's logarithm against the four weeks before; a blackout is 0.7 below, Christmas 0.45."""
 
-_POPULATION = {
-    **{"AN": 8.5, "AR": 1.3, "AS": 1.0, "CB": 0.6, "CL": 2.4, "CM": 2.1, "CT": 7.9, "EX": 1.1},
-    **{"GA": 2.7, "MC": 1.5, "MD": 6.9, "NC": 0.7, "PV": 2.2, "RI": 0.3, "VC": 5.2},
-}
-"""Millions of people in the autonomous communities of the peninsula."""
-
-_PERIODS = {
-    "days_before_christmas": ("christmas", -3, -2),
-    "christmas_eve": ("christmas", -1, -1),
-    "christmas_day": ("christmas", 0, 0),
-    "days_after_christmas": ("christmas", 1, 5),
-    "new_years_eve": ("christmas", 6, 6),
-    "new_years_day": ("christmas", 7, 7),
-    "days_after_new_year": ("christmas", 8, 11),
-    "epiphany": ("christmas", 12, 12),
-    "holy_wednesday": ("easter", -4, -4),
-    "maundy_thursday": ("easter", -3, -3),
-    "good_friday": ("easter", -2, -2),
-    "holy_saturday": ("easter", -1, -1),
-    "easter_sunday": ("easter", 0, 0),
-    "easter_monday": ("easter", 1, 1),
-    "early_august": ("assumption", -14, -1),
-    "assumption": ("assumption", 0, 0),
-    "week_after_assumption": ("assumption", 1, 7),
-    "late_august": ("assumption", 8, 16),
-}
-"""When Spain works less, or differently: days from the first to the last after a feast."""
-
 
 def issue_time(day: date, at: time = NOON) -> datetime:
     """When a day's forecast is made: at this time of Madrid on the day before."""
-    return datetime.combine(day - timedelta(days=1), at, MADRID)
+    return datetime.combine(day - timedelta(days=1), at, TIME_ZONE)
 
 
 def known_demand(history: pd.DataFrame | pd.Series, until: datetime) -> pd.Series:
@@ -73,7 +43,7 @@ def known_demand(history: pd.DataFrame | pd.Series, until: datetime) -> pd.Serie
 def by_local_hour(real: pd.Series, first: date, last: date) -> pd.DataFrame:
     """Demand by Madrid day, from first to last, and local hour: MW, days x 24, NaN if unknown."""
     assert isinstance(real.index, pd.DatetimeIndex)
-    local = real.index.tz_convert(MADRID.key).tz_localize(None)
+    local = real.index.tz_convert(TIME_ZONE.key).tz_localize(None)
     demand = real.groupby([local.normalize(), local.hour]).mean().unstack()
     return demand.reindex(index=pd.date_range(first, last), columns=range(24)).astype("float64")
 
@@ -122,7 +92,7 @@ def _clock(days: pd.DatetimeIndex) -> dict[str, Array]:
 
 def _summer_time(days: pd.DatetimeIndex) -> Array:
     noon = days + pd.Timedelta(hours=12)
-    utc = noon.tz_localize(MADRID.key).tz_convert(None)
+    utc = noon.tz_localize(TIME_ZONE.key).tz_convert(None)
     return _column((noon - utc) == pd.Timedelta(hours=2))
 
 
@@ -159,8 +129,8 @@ def _calendar(days: pd.DatetimeIndex) -> dict[str, Array]:
         "bridge_7_days_ago": of(bridge, 7),
         "holidays_last_week": sum((of(holiday, n) for n in range(1, 8)), np.zeros(1)),
     }
-    after = {feast: _days_after(days, feast) for feast in ("christmas", "easter", "assumption")}
-    for name, (feast, first, last) in _PERIODS.items():
+    after = {feast: _days_after(days, feast) for feast in FEASTS}
+    for name, (feast, first, last) in PERIODS.items():
         table[name] = _column((after[feast] >= first) & (after[feast] <= last))
     return table
 
@@ -246,21 +216,16 @@ def holiday_share(day: date) -> float:
 def _holiday_shares(year: int) -> dict[date, float]:
     """Of each day of a year that is a holiday in some region, the share of people who have it."""
     shares: dict[date, float] = {}
-    for region, people in _POPULATION.items():
-        for day in holidays.country_holidays("ES", subdiv=region, years=year):
-            shares[day] = shares.get(day, 0.0) + people / sum(_POPULATION.values())
+    for region, people in POPULATION.items():
+        for day in holidays.country_holidays(HOLIDAY_COUNTRY, subdiv=region, years=year):
+            shares[day] = shares.get(day, 0.0) + people / sum(POPULATION.values())
     return shares
 
 
 def _days_after(days: pd.DatetimeIndex, feast: str) -> Array:
     """Days since the nearest Christmas, Easter Sunday or 15 August; before it, less than 0."""
-    of_year = {
-        "christmas": lambda year: date(year, 12, 25),
-        "easter": easter,
-        "assumption": lambda year: date(year, 8, 15),
-    }[feast]
     years = range(days[0].year - 1, days[-1].year + 2)
-    feasts = pd.DatetimeIndex([of_year(year) for year in years])
+    feasts = pd.DatetimeIndex([FEASTS[feast](year) for year in years])
     after = (days.to_numpy()[:, None] - feasts.to_numpy()[None, :]) / np.timedelta64(1, "D")
     return after[np.arange(len(days)), np.abs(after).argmin(axis=1)]
 

@@ -20,7 +20,8 @@ import pandas as pd
 from lightgbm.basic import LightGBMError
 from upath import UPath
 
-from demand_assets.files import write_whole
+from demand_assets.atomic_write import write_whole
+from demand_assets.demand.days import day_hours
 from demand_assets.forecast.features import (
     HISTORY_DAYS,
     NOON,
@@ -32,11 +33,9 @@ from demand_assets.forecast.features import (
     known_demand,
 )
 from demand_assets.forecast.score import score
-from demand_assets.hourly import day_hours
-from demand_assets.redata import MADRID
+from demand_assets.grid import MODEL as FORECAST_MODEL
+from demand_assets.grid import TIME_ZONE
 
-FORECAST_MODEL = "ForecastModel"
-"""The name of a forecast series."""
 TRAINED_MODEL, WEEKLY_NAIVE = "model", "weekly-naive"
 """The labels of what a forecast was made by."""
 
@@ -274,7 +273,7 @@ class Model:
 
         description = Description(
             issued_at=at.isoformat(timespec="minutes"),
-            known_until=until.astimezone(MADRID).isoformat(timespec="minutes"),
+            known_until=until.astimezone(TIME_ZONE).isoformat(timespec="minutes"),
             first_day=f"{days[0]:%F}",
             last_day=f"{days[-1]:%F}",
             days=len(days),
@@ -395,16 +394,16 @@ def _on_utc_hours(mw: Array, day: date) -> pd.Series:
 
 
 def _local_hours(day: date) -> np.ndarray:
-    return day_hours(day).tz_convert(MADRID.key).hour.to_numpy()
+    return day_hours(day).tz_convert(TIME_ZONE.key).hour.to_numpy()
 
 
 def _madrid_day(instant: pd.Timestamp) -> date:
-    return instant.tz_convert(MADRID.key).date()
+    return instant.tz_convert(TIME_ZONE.key).date()
 
 
 def _days_known(real: pd.Series) -> pd.DatetimeIndex:
     """The Madrid days of which most hours are known."""
     assert isinstance(real.index, pd.DatetimeIndex)
-    days = real.index.tz_convert(MADRID.key).tz_localize(None).normalize()
+    days = real.index.tz_convert(TIME_ZONE.key).tz_localize(None).normalize()
     hours = real.groupby(days).size()
     return pd.DatetimeIndex(hours.index[hours > 12])

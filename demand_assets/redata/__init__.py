@@ -10,15 +10,6 @@ of Madrid's local time, both ends included; samples come every 5 or 10 minutes i
 {datetime.date(2023, 2, 19): {'data': {...}, 'included': [...]}}
 """
 
-from demand_assets.redata.answers import (
-    FORECAST_DEMAND,
-    MADRID,
-    REAL_DEMAND,
-    Answer,
-    check_shape,
-    sample_time,
-    split_days,
-)
 from demand_assets.redata.client import REDataClient
 from demand_assets.redata.errors import (
     AddressError,
@@ -29,11 +20,16 @@ from demand_assets.redata.errors import (
     RefusedError,
     UnavailableError,
 )
+from demand_assets.redata.responses import (
+    Answer,
+    check_shape,
+    last_update,
+    read_samples,
+    sample_time,
+    split_days,
+)
 
 __all__ = [
-    "FORECAST_DEMAND",
-    "MADRID",
-    "REAL_DEMAND",
     "AddressError",
     "Answer",
     "BlockedError",
@@ -44,6 +40,8 @@ __all__ = [
     "RefusedError",
     "UnavailableError",
     "check_shape",
+    "last_update",
+    "read_samples",
     "sample_time",
     "split_days",
 ]

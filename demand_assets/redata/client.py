@@ -9,15 +9,7 @@ from datetime import date
 import requests
 import urllib3
 
-from demand_assets.patience import within
-from demand_assets.redata.answers import (
-    REAL_DEMAND,
-    Answer,
-    check_shape,
-    excerpt,
-    parse_response,
-    split_days,
-)
+from demand_assets.grid import REAL_DEMAND
 from demand_assets.redata.errors import (
     BlockedError,
     MalformedAnswerError,
@@ -26,6 +18,14 @@ from demand_assets.redata.errors import (
     RefusedError,
     UnavailableError,
 )
+from demand_assets.redata.responses import (
+    Answer,
+    check_shape,
+    excerpt,
+    parse_response,
+    split_days,
+)
+from demand_assets.retry import within
 
 USER_AGENT = f"demand-assets/0.1 python-requests/{requests.__version__}"
 LARGEST_ANSWER = 64 * 2**20
@@ -135,17 +135,19 @@ class REDataClient:
             except UnavailableError as trouble:
                 budget.spend(time.monotonic() - started)
                 pause = trouble.pause(attempt)
-                if attempt >= trouble.most_attempts or pause >= budget.left:
+                if attempt >= trouble.max_attempts or pause >= budget.left:
                     asked = "asked once" if attempt == 1 else f"asked {attempt} times"
                     budget.trouble = type(trouble)(
-                        f"{trouble.came} ({asked}, retry budget {self.retry_seconds:g} s)"
+                        f"{trouble.reason} ({asked}, retry budget {self.retry_seconds:g} s)"
                     )
                     if isinstance(trouble, BlockedError) or trouble.retry_after:
                         budget.left = 0.0  # to ask for the next span would be not to wait
                     raise budget.trouble from trouble
                 budget.spend(pause)
                 time.sleep(pause)
-        raise type(budget.trouble)(f"not asked for, as earlier days failed: {budget.trouble.came}")
+        raise type(budget.trouble)(
+            f"not asked for, as earlier days failed: {budget.trouble.reason}"
+        )
 
     def _request(self, span: Sequence[date], longest: float) -> Answer:
         url = f"{self.base_url.rstrip('/')}/{self.language}/datos/demanda/demanda-tiempo-real"
@@ -176,15 +178,17 @@ def _per_day(
     outcome: Answer | REDataError, span: Sequence[date]
 ) -> dict[date, Answer | REDataError]:
     if isinstance(outcome, REDataError):
-        return {day: outcome.of(day) for day in span}
+        return {day: outcome.for_day(day) for day in span}
     answers = split_days(outcome, span)
     absent = NoDataError("REData's answer holds no sample of this day")
-    return {day: answers.get(day) or absent.of(day) for day in span}
+    return {day: answers.get(day) or absent.for_day(day) for day in span}
 
 
 def _check_real_series(answer: Answer, span: Sequence[date]) -> None:
     # One odd day makes the API leave the series out of the whole span; alone, the day can be told.
-    if len(span) > 1 and REAL_DEMAND not in {str(series["id"]) for series in answer["included"]}:
+    if len(span) > 1 and REAL_DEMAND.api_id not in {
+        str(series["id"]) for series in answer["included"]
+    }:
         raise MalformedAnswerError("the answer has no series of measured demand")
 
 

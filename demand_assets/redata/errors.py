@@ -1,31 +1,22 @@
-"""What can befall a day: one class per way in which a person or the client has to react."""
+"""Errors of the API client: one class for each reaction that a person or the client needs.
+
+All derive from `demand.errors.DayError`: the text says which day, what the API answered, and what
+to do. A new failure of the API belongs here; what it looks like on the wire is read in `responses`.
+"""
 
 from datetime import date
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from demand_assets.patience import backoff
+from demand_assets.demand.errors import DayError
+from demand_assets.retry import backoff
 
 
-class REDataError(Exception):
-    """A day that could not be had. Its text says which day, what came and what to do."""
-
-    advice: ClassVar[str] = "Materialize the day again."
-
-    def __init__(self, came: str, day: date | None = None):
-        super().__init__(came, day)
-        self.came = came
-        self.day = day
-
-    def of(self, day: date) -> Self:
-        """The same error, said of one day of the span that it befell."""
-        return type(self)(self.came, day)
-
-    def __str__(self) -> str:
-        return f"{self.day or 'span'}: {self.came}. {self.advice}"
+class REDataError(DayError):
+    """The API did not deliver a day."""
 
 
 class NoDataError(REDataError):
-    """REData answered, and has nothing for the day."""
+    """REData answered, and has no data for the day."""
 
     advice = "Nothing was stored; materialize the day again once the operator has published it."
 
@@ -37,39 +28,39 @@ class RefusedError(REDataError):
 
 
 class AddressError(REDataError):
-    """What stands at the address is not the API. A shorter span would not help."""
+    """The server at the address is not the API. A shorter span would not help."""
 
     advice = "Nothing was stored; check REDATA_BASE_URL, then materialize the day again."
 
 
 class MalformedAnswerError(REDataError):
-    """The answer is JSON of another shape, or its values are not demand in MW."""
+    """The answer is JSON of another structure, or its values are not demand in MW."""
 
     advice = "Nothing wrong was stored; if materializing again does not help, the API has changed."
 
 
 class UnavailableError(REDataError):
-    """Passing trouble that outlived the retry budget: an outage, a time-out, a broken body."""
+    """A temporary failure that outlasted the retry budget: an outage, a time-out, a broken body."""
 
     advice = "Nothing was stored; materialize the day again when REData is back."
-    most_attempts: ClassVar[int] = 1000
+    max_attempts: ClassVar[int] = 1000
 
-    def __init__(self, came: str, day: date | None = None, retry_after: float | None = None):
-        super().__init__(came, day)
+    def __init__(
+        self, reason: str, day: date | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason, day)
         self.retry_after = retry_after
 
     def pause(self, attempt: int) -> float:
-        """Seconds to wait after the given attempt: as told, else exponential with jitter."""
-        if self.retry_after:
-            return self.retry_after
-        return backoff(attempt)
+        """Seconds to wait after the given attempt: as the server asks, else exponential."""
+        return self.retry_after or backoff(attempt)
 
 
 class BlockedError(UnavailableError):
-    """The bot guard in front of the API turned the client away; insisting makes it worse."""
+    """The bot guard in front of the API blocks the client; more requests prolong the block."""
 
-    advice = "Nothing was stored; wait an hour, then ask for fewer days at a time."
-    most_attempts = 3
+    advice = "Nothing was stored; wait an hour, then request fewer days at a time."
+    max_attempts = 3
 
     def pause(self, attempt: int) -> float:
         return 10.0 * attempt

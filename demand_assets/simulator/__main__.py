@@ -4,7 +4,7 @@ import argparse
 import sys
 import threading
 
-from demand_assets.companion import be_interruptible, run_command
+from demand_assets.processes import be_interruptible, run_command
 from demand_assets.simulator.days import RecordedDays, SyntheticDays
 from demand_assets.simulator.server import Fault, Simulator
 

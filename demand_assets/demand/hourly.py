@@ -1,0 +1,56 @@
+"""From the samples of a day to its hourly frame.
+
+A frame has a UTC ``DatetimeIndex`` named ``time`` (start of the hour) and one float64 column in MW
+for each entry of ``grid.SERIES``.
+"""
+
+import math
+from datetime import date, datetime
+
+import pandas as pd
+
+from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.errors import NoRealDemandError
+from demand_assets.demand.samples import Samples, end_of_measured_hours
+from demand_assets.grid import SERIES, local_date
+
+
+def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
+    """The hourly means of one day.
+
+    A measured series is kept for hours that are over: those with a sample in their last slot, or
+    followed by any later sample. Other series are kept for the whole day. Hours in which nothing is
+    known are left out.
+
+    Args:
+        samples: what the API has of the day.
+        day: the Madrid day, of 23, 24 or 25 hours.
+        now: the present, aware; a past day must have hours of each required series.
+
+    Raises:
+        NoRealDemandError: a required series is absent, or has no hour on a past day.
+    """
+    frame = pd.DataFrame(
+        {series.column: _hourly_means(samples[series.column]) for series in SERIES},
+        index=day_hours(day),
+    )
+    for series in SERIES:
+        if series.required and samples[series.column] is None:
+            raise NoRealDemandError(f"the answer has no series {series.column}", day)
+        if series.measured:
+            end = end_of_measured_hours(samples, series.column)
+            frame.loc[frame.index >= end, series.column] = math.nan
+        if series.required and frame[series.column].isna().all() and day < local_date(now):
+            raise NoRealDemandError(
+                f"the day is past, and none of its hours has {series.column}", day
+            )
+    frame = frame.dropna(how="all")
+    utc_index(frame).freq = None  # type: ignore[misc]  # equal to the frame read back from a store
+    return frame
+
+
+def _hourly_means(samples: pd.Series | None) -> pd.Series:
+    if samples is None:
+        return pd.Series(dtype="float64")
+    known = samples.dropna()
+    return known.groupby(utc_index(known).floor("h")).mean()

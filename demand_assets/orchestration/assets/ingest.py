@@ -1,0 +1,224 @@
+"""The ingest assets: the answer of the API, its hours, and their points in the store.
+
+Each takes one day or a contiguous range in one run, and adds metadata to every day by itself.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+
+import pandas as pd
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetsDefinition,
+    BackfillPolicy,
+    DailyPartitionsDefinition,
+    Failure,
+    FreshnessPolicy,
+    MetadataValue,
+    Output,
+    ResourceParam,
+    asset,
+)
+
+from demand_assets.dashboards.day_chart import day_markdown, sparkline
+from demand_assets.demand.days import frames_by_day
+from demand_assets.demand.errors import DayError, ImplausibleDemandError
+from demand_assets.demand.figures import describe_frame, describe_samples, fingerprint
+from demand_assets.demand.hourly import hourly_frame
+from demand_assets.demand.quality import Finding, check_forecast, check_hours, check_plausible
+from demand_assets.demand.samples import missing_samples
+from demand_assets.grid import COLUMNS, REAL, SERIES, TIME_ZONE
+from demand_assets.orchestration import keys, metadata
+from demand_assets.orchestration.checks import check_result, frame_check_specs, record_by_day
+from demand_assets.orchestration.resources import REDataResource
+from demand_assets.redata import (
+    Answer,
+    UnavailableError,
+    last_update,
+    read_samples,
+)
+from demand_assets.settings import DAYS_PER_RUN, Settings
+
+CODE_VERSION = " ".join(f"{series.column}={series.api_id}" for series in SERIES)
+"""Partitions that were materialized with other series are shown as outdated in the web page."""
+SHOWN_ERRORS = 10
+PROGRESS_INTERVAL = timedelta(seconds=10)
+
+T = TypeVar("T")
+
+
+def build_ingest_assets(
+    partitions: DailyPartitionsDefinition, settings: Settings
+) -> list[AssetsDefinition]:
+    """The ingest assets over the given days."""
+    common: dict[str, Any] = {
+        "partitions_def": partitions,
+        "backfill_policy": BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
+        "group_name": keys.INGEST_GROUP,
+        "owners": keys.OWNERS,
+    }
+    return [
+        asset(
+            **common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"}, pool=keys.API_POOL
+        )(raw_ree_json),
+        asset(
+            **common,
+            io_manager_key=keys.FRAME_FILES,
+            kinds={"pandas", "parquet"},
+            check_specs=frame_check_specs(partitions),
+            code_version=CODE_VERSION,
+        )(hourly_demand_frame),
+        asset(
+            **common,
+            io_manager_key=keys.STORE_RESOURCE,
+            kinds={settings.store.kind},
+            pool=keys.STORE_POOL,
+            # For the badge, over all partitions together; `today_is_fresh` checks today.
+            freshness_policy=FreshnessPolicy.time_window(
+                fail_window=settings.freshness.fail_after,
+                warn_window=settings.freshness.warn_after,
+            ),
+            metadata={
+                metadata.FIELDS: COLUMNS,
+                "schema": "main",
+                "partition_expr": "time AT TIME ZONE 'Europe/Madrid'",
+            },
+            code_version=CODE_VERSION,
+        )(influx_demand_points),
+    ]
+
+
+def raw_ree_json(context: AssetExecutionContext, redata: REDataResource) -> dict[str, Answer]:
+    """REData's answer for each Madrid day, as received: measured, programmed and forecast
+    demand of peninsular Spain in MW, every 5 or 10 minutes."""
+    days = _days(context)
+    outcomes = redata.get_client().fetch(days, _log_progress(context, len(days)))
+    answers = _all_or_fail(outcomes)
+    for key, answer in answers.items():
+        figures = describe_samples(read_samples(answer)[REAL])
+        _add_metadata(context, key, figures | last_update(answer))
+    return answers
+
+
+def hourly_demand_frame(
+    context: AssetExecutionContext, raw_ree_json: dict[str, Answer]
+) -> Iterator[Output[Any]]:
+    """Hourly means in MW by UTC start of the hour: `RealDemand` for hours that are over,
+    `ForecastDemand` for the whole day."""
+    now = datetime.now(UTC)
+    outcomes: dict[date, pd.DataFrame | DayError] = {}
+    refused: dict[str, list[AssetCheckResult]] = {}
+    checked: dict[str, list[AssetCheckResult]] = {}
+    for day in _days(context):
+        key = day.isoformat()
+        try:
+            samples = read_samples(raw_ree_json[key], day)
+            outcomes[day] = frame = hourly_frame(samples, day, now=now)
+            plausible = check_plausible(samples, day)
+        except DayError as error:
+            outcomes[day] = error
+            if isinstance(error, ImplausibleDemandError):
+                finding = Finding(False, str(error), red=True)
+                refused[key] = [check_result(keys.DEMAND_IS_PLAUSIBLE, finding)]
+            continue
+        missing = missing_samples(samples, day, now=now)
+        checked[key] = [
+            check_result(keys.HOURS_ARE_COMPLETE, check_hours(frame, missing, day, now)),
+            check_result(keys.DEMAND_IS_PLAUSIBLE, plausible),
+            check_result(keys.FORECAST_IS_PRESENT, check_forecast(frame, day)),
+        ]
+        figures = describe_frame(frame, day) | {"samples_missing": len(missing)}
+        _add_metadata(context, key, figures)
+    record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, refused)
+    yield Output(pd.concat(_all_or_fail(outcomes).values()))
+    record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, checked)
+    # Dagster expects an output for each check; the results are recorded by day above.
+    for output in context.op_execution_context.selected_output_names - {"result"}:
+        yield Output(None, output_name=output)
+
+
+def influx_demand_points(
+    context: AssetExecutionContext,
+    hourly_demand_frame: pd.DataFrame,
+    settings: ResourceParam[Settings],
+) -> pd.DataFrame:
+    """The hours as points of measurement `demand`, one field for each series, no tags. A green
+    partition means: the store has acknowledged every point of that day."""
+    # Frames of an earlier version may lack a series.
+    hours = hourly_demand_frame.reindex(columns=COLUMNS)
+    address = settings.store.address
+    for key, frame in frames_by_day(hours, context.partition_keys).items():
+        day = date.fromisoformat(key)
+        known_at_issue = frame.index < datetime.combine(day, settings.forecast_at, TIME_ZONE)
+        _add_metadata(
+            context,
+            key,
+            {
+                **{s.name: sparkline(frame[s.column], day) for s in SERIES},
+                "picture": MetadataValue.md(day_markdown(frame, day)),
+                metadata.STORE: address,
+                "points": len(frame),
+                **describe_frame(frame, day),
+                metadata.FINGERPRINT: fingerprint(frame[REAL]),
+                metadata.MORNING_FINGERPRINT: fingerprint(frame.loc[known_at_issue, REAL]),
+            },
+        )
+    days = len(context.partition_keys)
+    context.log.info(f"Writing {len(hours)} points of {days} days to {address}.")
+    return hours
+
+
+def _log_progress(context: AssetExecutionContext, days: int) -> Callable[[int, int], None]:
+    """Writes to the run's log how far it is; rarely, as each line is an event."""
+    started = last_line = time.monotonic()
+
+    def log_progress(done: int, requests: int) -> None:
+        nonlocal last_line
+        now = time.monotonic()
+        recent = now - last_line < PROGRESS_INTERVAL.total_seconds()
+        if days == 1 or (recent and done < days):
+            return
+        last_line = now
+        text = f"{done} of {days} days fetched in {requests} requests"
+        if done < days:
+            end = datetime.now(TIME_ZONE) + timedelta(
+                seconds=(now - started) / done * (days - done)
+            )
+            text += f", {days - done} left; done at about {end:%H:%M:%S} Madrid time"
+        context.log.info(f"{text}.")
+
+    return log_progress
+
+
+def _days(context: AssetExecutionContext) -> list[date]:
+    return [date.fromisoformat(key) for key in context.partition_keys]
+
+
+def _all_or_fail(outcomes: Mapping[date, T | DayError]) -> dict[str, T]:
+    """The outcomes by partition key; if some are errors, a failure that names each such day."""
+    good: dict[str, T] = {}
+    errors: list[DayError] = []
+    for day, outcome in outcomes.items():
+        if isinstance(outcome, DayError):
+            errors.append(outcome)
+        else:
+            good[day.isoformat()] = outcome
+    if not errors:
+        return good
+    lines = [str(error) for error in errors[:SHOWN_ERRORS]]
+    if len(outcomes) > 1:
+        shown = "" if len(lines) == len(errors) else f" The first {len(lines)} of them:"
+        lines.insert(0, f"{len(errors)} of {len(outcomes)} days failed.{shown}")
+    # An outage is not the fault of the days that it hit, so then the whole range is named.
+    causes = [e.day for e in errors if not isinstance(e, UnavailableError)] or list(outcomes)
+    raise Failure(
+        description="\n".join(lines),
+        metadata={metadata.FAILED_DAYS: MetadataValue.json([str(day) for day in causes])},
+    )
+
+
+def _add_metadata(context: AssetExecutionContext, key: str, figures: Mapping[str, Any]) -> None:
+    context.add_asset_metadata(metadata.metadata_values(figures), partition_key=key)

@@ -1,0 +1,148 @@
+"""Asset checks: what the web page shows of the rules in `demand.quality` and `planning.freshness`.
+
+Red (`ERROR`) means that a person has to act. Yellow (`WARN`) is repaired by the sensors, or cannot
+be repaired. Rules belong in `demand/`; here is how their findings become results of Dagster.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pandas as pd
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetIn,
+    AssetKey,
+    DailyPartitionsDefinition,
+    OpExecutionContext,
+    Output,
+    ResourceParam,
+    asset_check,
+)
+
+from demand_assets.demand.days import frames_by_day
+from demand_assets.demand.quality import Finding, check_stored
+from demand_assets.grid import COLUMNS, end_of, start_of
+from demand_assets.orchestration import keys
+from demand_assets.orchestration.dagster_internals.check_targets import materialization_target
+from demand_assets.orchestration.ledger_reader import read_ledger
+from demand_assets.orchestration.metadata import metadata_values
+from demand_assets.orchestration.planning.freshness import check_freshness
+from demand_assets.settings import Settings
+from demand_assets.stores import Store, StoreError
+
+DESCRIPTIONS = {
+    keys.HOURS_ARE_COMPLETE: "Does the day have its 23, 24 or 25 measured hours? Yellow: samples"
+    " are missing, or hours of a day that is still requested. Red: hours are still missing a day"
+    " after its end.",
+    keys.DEMAND_IS_PLAUSIBLE: "Is every sample in the plausible range of its series? Red: some are"
+    " not; nothing of the day was stored.",
+    keys.FORECAST_IS_PRESENT: "Does every hour have the operator's forecast? Yellow: some do not.",
+}
+"""The checks of a frame before it is stored."""
+
+
+def frame_check_specs(partitions: DailyPartitionsDefinition) -> list[AssetCheckSpec]:
+    """The checks that `hourly_demand_frame` evaluates in its own step."""
+    return [
+        AssetCheckSpec(
+            name, asset=keys.HOURLY_DEMAND_FRAME, partitions_def=partitions, description=text
+        )
+        for name, text in DESCRIPTIONS.items()
+    ]
+
+
+def check_result(name: str, finding: Finding) -> AssetCheckResult:
+    """A finding as the result of the check with that name."""
+    return AssetCheckResult(
+        check_name=name,
+        passed=finding.passed,
+        severity=AssetCheckSeverity.ERROR if finding.red else AssetCheckSeverity.WARN,
+        metadata=metadata_values(finding.figures),
+        description=finding.text,
+    )
+
+
+def evaluation(asset: AssetKey, result: AssetCheckResult, **more: Any) -> AssetCheckEvaluation:
+    """A result as Dagster stores it; ``more`` are further fields of the evaluation."""
+    return AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=str(result.check_name),
+        passed=result.passed,
+        severity=result.severity,
+        metadata=result.metadata,
+        description=result.description,
+        **more,
+    )
+
+
+def record_by_day(
+    context: OpExecutionContext, asset: AssetKey, results: Mapping[str, list[AssetCheckResult]]
+) -> None:
+    """Record the results of each day, by partition key, for its newest materialization.
+
+    Dagster itself records one result for a whole range.
+    """
+    if not results:
+        return
+    targets = materialization_target(context.instance, asset, set(results), context.run_id)
+    for key, of_day in results.items():
+        for result in of_day:
+            recorded = evaluation(
+                asset, result, target_materialization_data=targets.get(key), partition=key
+            )
+            context.log_event(recorded)  # type: ignore[arg-type]  # supported, but not annotated
+
+
+def build_store_check(partitions: DailyPartitionsDefinition) -> AssetChecksDefinition:
+    """The check that reads back what was written, over the given days."""
+    return asset_check(
+        asset=keys.INFLUX_DEMAND_POINTS,
+        partitions_def=partitions,
+        additional_ins={"hourly_demand_frame": AssetIn(keys.HOURLY_DEMAND_FRAME)},
+        pool=keys.STORE_POOL,
+    )(store_matches_frame)  # type: ignore[arg-type]  # results are recorded by day
+
+
+def store_matches_frame(
+    context: AssetCheckExecutionContext,
+    hourly_demand_frame: pd.DataFrame,
+    demand_store: ResourceParam[Store],
+) -> Output[None]:
+    """Does the store hold what was written? Red: values are missing or different. Yellow: it cannot
+    be read, or it also holds values of an earlier answer that the newest one does not have."""
+    days = context.partition_keys
+    start, stop = start_of(date.fromisoformat(days[0])), end_of(date.fromisoformat(days[-1]))
+    try:
+        read_back = demand_store.read(COLUMNS, start, stop)
+    except StoreError as error:
+        unread = Finding(False, f"Written, but it cannot be read back: {error}")
+        findings = dict.fromkeys(days, unread)
+    else:
+        written = frames_by_day(hourly_demand_frame.reindex(columns=COLUMNS), days)
+        stored = frames_by_day(read_back, days)
+        findings = {key: check_stored(written[key], stored[key]) for key in days}
+    record_by_day(
+        context.op_execution_context,
+        keys.INFLUX_DEMAND_POINTS,
+        {
+            key: [check_result(keys.STORE_MATCHES_FRAME, finding)]
+            for key, finding in findings.items()
+        },
+    )
+    return Output(None)
+
+
+@asset_check(asset=keys.INFLUX_DEMAND_POINTS)
+def today_is_fresh(
+    context: AssetCheckExecutionContext, settings: ResourceParam[Settings]
+) -> AssetCheckResult:
+    """Is the newest hour of today's data, and today's last refresh, recent enough? Evaluated by
+    `current_day_sensor` every minute, without a run."""
+    ledger = read_ledger(context.instance, settings, datetime.now(UTC))
+    return check_result(keys.TODAY_IS_FRESH, check_freshness(ledger, settings))

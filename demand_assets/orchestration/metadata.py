@@ -1,0 +1,31 @@
+"""Keys of metadata that other code reads back, and how values become metadata."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from dagster import EventLogRecord, MetadataValue
+
+FIELDS = "influxdb/fields"
+"""Of an asset's definition: the columns of its frame, which are the fields of the store."""
+FAILED_DAYS = "failed_days"
+"""Of a failure: the partition keys of the days that made the run fail."""
+STORE = "store"
+"""Of a materialization: the address of the store that was written."""
+FINGERPRINT, MORNING_FINGERPRINT = "fingerprint", "morning_fingerprint"
+"""Of a materialization: `demand.figures.fingerprint` of the day's measured demand, and of the hours
+that are known when the next day's forecast is made."""
+
+
+def metadata_values(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures as metadata: points in time become timestamps, all else is left to Dagster."""
+    return {
+        name: MetadataValue.timestamp(value) if isinstance(value, datetime) else value
+        for name, value in figures.items()
+    }
+
+
+def metadata_of(record: EventLogRecord) -> dict[str, Any]:
+    """The metadata of a materialization; one that was reported by hand has none."""
+    event = record.asset_materialization
+    return {name: value.value for name, value in event.metadata.items()} if event else {}

@@ -1,0 +1,577 @@
+"""The InfluxDB dashboard: its queries compiled, run over recorded days, and applied to a server."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from demand_assets.dashboards.influxdb import apply_dashboard
+from demand_assets.dashboards.template import (
+    DEFAULT_BUCKET,
+    QUERIES,
+    TEMPLATE,
+    build_template,
+    query,
+    render,
+)
+from demand_assets.demand.figures import describe_frame
+from demand_assets.demand.hourly import hourly_frame
+from demand_assets.grid import FORECAST, REAL
+from demand_assets.redata import read_samples
+from demand_assets.settings import PROJECT
+from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
+from demand_assets_tests.integration.stores.test_influxdb import over, refused, write
+from demand_assets_tests.support.running_system import NO_SETTINGS
+from demand_assets_tests.support.servers import (
+    FluxCompiler,
+    InfluxDB2,
+    Reply,
+    free_port,
+    scripted_server,
+)
+
+MODEL = "ForecastModel"
+NAMES = sorted(file.stem for file in QUERIES.glob("*.flux"))
+DAYS = ["2022-03-27", "2022-10-30", "2023-02-19", "2023-02-20", "2024-06-16"]
+"""Of 23 and 25 hours, two of 24, and one of which the last three hours are only forecast."""
+
+
+def with_range(text: str, start: str, stop: str, window: str) -> str:
+    """A query as the dashboard runs it: over a range, in windows."""
+    record = f"timeRangeStart: {start}, timeRangeStop: {stop}, windowPeriod: {window}"
+    return f"option v = {{{record}}}\n{text}"
+
+
+# What the files hold
+
+
+def test_the_template_file_is_up_to_date() -> None:
+    assert TEMPLATE.read_text() == render(build_template()), (
+        "make it again: python -m demand_assets.dashboards --write"
+    )
+
+
+def test_every_query_has_a_cell_and_reads_the_bucket_that_is_asked_for() -> None:
+    odd = 'a "b" \\ ${c} ñ'
+    for bucket, read in ((DEFAULT_BUCKET, '"capstone7"'), (odd, r'"a \"b\" \\ \${c} ñ"')):
+        _, dashboard = build_template(bucket)
+        texts = [q["query"] for c in dashboard["spec"]["charts"] for q in c["queries"]]
+        assert sorted(texts) == sorted(query(name, bucket) for name in NAMES)
+        assert all(
+            text.count("from(") == text.count(f"from(bucket: {read})") == 1 for text in texts
+        )
+        assert all("v.timeRangeStart, stop: v.timeRangeStop" in text for text in texts)
+
+
+def test_the_readme_shows_the_queries_as_they_are() -> None:
+    blocks = re.findall(r"```flux\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    assert blocks == [query(name) for name in ("graph", "table", "difference")]
+
+
+def test_the_cells_fill_a_page_of_twelve_columns() -> None:
+    _, dashboard = build_template()
+    taken = [
+        (x, y)
+        for c in dashboard["spec"]["charts"]
+        for x in range(c["xPos"], c["xPos"] + c["width"])
+        for y in range(c["yPos"], c["yPos"] + c["height"])
+    ]
+    height = max(y for _, y in taken) + 1
+    assert sorted(taken) == [(x, y) for x in range(12) for y in range(height)]
+
+
+# Compiled
+
+
+def test_every_query_compiles(flux: FluxCompiler) -> None:
+    window = ("-24h", "now()", "1680000ms")
+    for bucket in (DEFAULT_BUCKET, 'a "b" ${c}'):
+        texts = [with_range(query(name, bucket), *window) for name in NAMES]
+        assert flux(texts) == [[]] * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("range(", "rang(", "undefined identifier rang"),
+        ('"capstone7"', "7", "expected string but found int"),
+        ("v.timeRangeStop", "v.timeRangeEnd", "record is missing label timeRangeEnd"),
+    ],
+)
+def test_the_compiler_finds_mistakes(flux: FluxCompiler, right: str, wrong: str, said: str) -> None:
+    sound = with_range(query("energy"), "-24h", "now()", "1h")
+    of_sound, of_mistaken = flux([sound, sound.replace(right, wrong)])
+    assert of_sound == []
+    assert said in " ".join(of_mistaken)
+
+
+# Run
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Hours in a bucket, and its dashboard's queries."""
+
+    server: InfluxDB2
+    bucket: str
+    hours: pd.DataFrame
+    """The hours stored: RealDemand, ForecastDemand and ForecastModel."""
+
+    def run(
+        self,
+        name: str,
+        start: datetime,
+        stop: datetime,
+        window: str = "1h",
+        now: datetime = LONG_AFTER,
+    ) -> list[dict[str, str]]:
+        first, end, present = (f"{instant:%Y-%m-%dT%H:%M:%SZ}" for instant in (start, stop, now))
+        text = with_range(query(name, self.bucket), first, end, window)
+        return self.server.flux(f"option now = () => {present}\n{text}")
+
+    def figure(self, name: str, start: datetime, stop: datetime, **more: Any) -> float | None:
+        """The one figure that a query gives, or None where it gives no row."""
+        rows = self.run(name, start, stop, **more)
+        assert len(rows) <= 1
+        return float(rows[0]["_value"]) if rows else None
+
+    def within(self, start: datetime, stop: datetime) -> pd.DataFrame:
+        return self.hours[(self.hours.index >= start) & (self.hours.index < stop)]
+
+
+@pytest.fixture(scope="module")
+def stored(influxdb2: InfluxDB2, recordings: Path) -> Stored:
+    """Recorded days; the model has forecast one of them, and one hour lacks its forecast."""
+
+    def hours_of(day: date) -> pd.DataFrame:
+        return hourly_frame(
+            read_samples(recorded_answer(recordings, day), day), day, now=LONG_AFTER
+        )
+
+    frame = pd.concat([hours_of(date.fromisoformat(day)) for day in DAYS])
+    frame[MODEL] = (frame[FORECAST] + 10).where(frame.index.strftime("%Y-%m-%d") == "2023-02-20")  # type: ignore[attr-defined]
+    frame.loc[pd.Timestamp("2023-02-19T12:00Z"), FORECAST] = float("nan")
+    bucket = influxdb2.create_bucket()
+    store = over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token)
+    write(store, frame)
+    return Stored(influxdb2, bucket, frame)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+RANGES = {
+    "a day of 23 hours": (utc("2022-03-26T23:00"), utc("2022-03-27T22:00")),
+    "a day of 25 hours": (utc("2022-10-29T22:00"), utc("2022-10-30T23:00")),
+    "two days": (utc("2023-02-18T23:00"), utc("2023-02-20T23:00")),
+    "cut within hours": (utc("2023-02-19T03:37"), utc("2023-02-20T09:11")),
+    "years": (utc("2022-01-01T00:00"), utc("2025-01-01T00:00")),
+    "a day that is not over": (utc("2024-06-15T22:00"), utc("2024-06-16T22:00")),
+    "only a forecast": (utc("2024-06-16T21:00"), utc("2024-06-16T23:00")),
+    "nothing": (utc("2019-01-01T00:00"), utc("2019-02-01T00:00")),
+}
+RANGE = pytest.mark.parametrize(("start", "stop"), RANGES.values(), ids=RANGES)
+WINDOW = pytest.mark.parametrize(
+    ("window", "hours"),
+    [("1m", 1), ("7m", 1), ("1680000ms", 1), ("1h", 1), ("90m", 2), ("3h", 3), ("1d", 24)],
+)
+
+
+def means(frame: pd.DataFrame, start: datetime, hours: int) -> pd.DataFrame:
+    """Means of windows of so many hours, which the range may cut at its start."""
+    windows = frame.index.floor(f"{hours}h")  # type: ignore[attr-defined]
+    return frame.groupby(windows.where(windows >= start, pd.Timestamp(start))).mean()
+
+
+def assert_equal(rows: list[dict[str, str]], column: str, expected: pd.Series) -> None:
+    known = expected.dropna()
+    got = {pd.Timestamp(r["_time"]): float(r[column]) for r in rows if r.get(column)}
+    assert list(got) == list(known.index)
+    assert list(got.values()) == pytest.approx(list(known), rel=1e-12)
+
+
+@RANGE
+@WINDOW
+def test_the_graph_shows_the_means_of_windows(
+    stored: Stored, start: datetime, stop: datetime, window: str, hours: int
+) -> None:
+    rows = stored.run("graph", start, stop, window=window)
+    expected = means(stored.within(start, stop), start, hours)
+    for field in (REAL, FORECAST, MODEL):
+        assert_equal([r for r in rows if r["_field"] == field], "_value", expected[field])
+    # Colours go by the order of the series, and the cell has them in this one.
+    order = [f for f in (FORECAST, REAL, MODEL) if expected[f].notna().any()]
+    assert list(dict.fromkeys(r["_field"] for r in rows)) == order
+    assert {r["series"].split()[-1] for r in rows} == set(order)
+
+
+@RANGE
+@WINDOW
+def test_the_table_has_a_row_for_each_window(
+    stored: Stored, start: datetime, stop: datetime, window: str, hours: int
+) -> None:
+    rows = stored.run("table", start, stop, window=window)
+    expected = means(stored.within(start, stop), start, hours)
+    assert len(rows) == len(expected)
+    for field in (REAL, FORECAST):
+        assert_equal(rows, field, expected[field])
+
+
+@RANGE
+def test_the_figures_are_those_of_the_hours(
+    stored: Stored, start: datetime, stop: datetime
+) -> None:
+    frame = stored.within(start, stop)
+    figures = describe_frame(frame, start.date())
+    real = frame[REAL].dropna()
+    bias = figures.get("forecast_bias_mw")
+    expected = {
+        "difference": None if bias is None else -bias,
+        "mape": figures.get("forecast_mape_percent"),
+        "peak": figures.get("peak_mw"),
+        "energy": real.sum() / 1000 if len(real) else None,
+    }
+    for window in ("1m", "1d"):
+        for name, value in expected.items():
+            got = stored.figure(name, start, stop, window=window)
+            assert got == (None if value is None else pytest.approx(value, rel=1e-9)), name
+    for row in stored.run("peak", start, stop):
+        assert pd.Timestamp(row["_time"]) == real.idxmax()
+
+
+def test_the_age_runs_from_the_end_of_the_newest_measured_hour(stored: Stored) -> None:
+    start, stop = RANGES["a day that is not over"]
+    newest = stored.within(start, stop)[REAL].dropna().index[-1]
+    for age in (timedelta(0), timedelta(minutes=80), timedelta(days=400)):
+        now = newest + timedelta(hours=1) + age
+        # A range ahead of the present, as for what is still forecast, changes nothing.
+        got = stored.figure("age", start, stop + timedelta(days=2), now=now)
+        assert got == pytest.approx(age / timedelta(hours=1), abs=1e-9)
+    for nothing in ("only a forecast", "nothing"):
+        assert stored.figure("age", *RANGES[nothing]) is None
+
+
+def test_an_hour_of_zeros_has_no_percentage(influxdb2: InfluxDB2) -> None:
+    index = pd.date_range("2023-01-01", periods=3, freq="h", tz="UTC", name="time")
+    frame = pd.DataFrame({REAL: [0.0, 100.0, 200.0], FORECAST: [5.0, 110.0, 160.0]}, index=index)
+    bucket = influxdb2.create_bucket()
+    write(over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token), frame)
+    day = (utc("2023-01-01T00:00"), utc("2023-01-02T00:00"))
+    zeros = Stored(influxdb2, bucket, frame)
+    assert zeros.figure("mape", *day) == pytest.approx((10 + 20) / 2)
+    assert zeros.figure("difference", *day) == pytest.approx((-5 - 10 + 40) / 3)
+
+
+# Applied
+
+
+Connect = Callable[..., InfluxDBResource]
+
+
+@pytest.fixture
+def connect(influxdb2: InfluxDB2) -> Connect:
+    """Gives resources over the server, with the operator's token unless told otherwise."""
+
+    def connect(bucket: str, **changes: Any) -> InfluxDBResource:
+        settings = {"url": influxdb2.url, "org": influxdb2.org, "token": influxdb2.token}
+        return InfluxDBResource(**{**settings, **changes}, bucket=bucket)
+
+    return connect
+
+
+def dashboards(influxdb2: InfluxDB2, bucket: str) -> list[dict[str, Any]]:
+    """The dashboards of a bucket; other tests have theirs."""
+    found = influxdb2.api("dashboards?limit=100")["dashboards"]
+    return [d for d in found if f"({bucket})" in d["name"]]
+
+
+def bucket_of(influxdb2: InfluxDB2, bucket: str) -> dict[str, Any]:
+    ((found),) = influxdb2.api(f"buckets?name={bucket}")["buckets"]
+    return found
+
+
+def delete(influxdb: InfluxDBResource, path: str) -> None:
+    with influxdb.get_client() as client:
+        client.api_client.call_api(f"/api/v2/{path}", "DELETE")
+
+
+def test_applied_twice_there_is_one_dashboard_and_a_deleted_one_comes_back(
+    influxdb2: InfluxDB2, connect: Connect
+) -> None:
+    influxdb = connect(influxdb2.create_bucket())
+    once, twice = apply_dashboard(influxdb), apply_dashboard(influxdb)
+    assert once == twice
+    (found,) = dashboards(influxdb2, influxdb.bucket)
+    assert once.name == found["name"]
+    assert once.link == f"{influxdb2.url}/orgs/{found['orgID']}/dashboards/{found['id']}"
+
+    delete(influxdb, f"dashboards/{found['id']}")
+    assert dashboards(influxdb2, influxdb.bucket) == []
+    assert apply_dashboard(influxdb) == apply_dashboard(influxdb) != once
+    assert len(dashboards(influxdb2, influxdb.bucket)) == 1
+
+
+def test_what_was_changed_by_hand_is_put_right(influxdb2: InfluxDB2, connect: Connect) -> None:
+    influxdb = connect(influxdb2.create_bucket())
+    apply_dashboard(influxdb)
+    (found,) = dashboards(influxdb2, influxdb.bucket)
+    delete(influxdb, f"dashboards/{found['id']}/cells/{found['cells'][0]['id']}")
+    apply_dashboard(influxdb)
+    (mended,) = dashboards(influxdb2, influxdb.bucket)
+    assert mended["id"] == found["id"]
+    assert len(mended["cells"]) == len(found["cells"])
+
+
+def test_each_bucket_has_its_dashboard(influxdb2: InfluxDB2, connect: Connect) -> None:
+    first, second = (influxdb2.create_bucket() for _ in range(2))
+    links = {apply_dashboard(connect(bucket)).link for bucket in (first, second, first)}
+    assert len(links) == 2
+    for bucket in (first, second):
+        assert len(dashboards(influxdb2, bucket)) == 1
+
+
+def test_a_missing_bucket_is_created_again_and_again(
+    influxdb2: InfluxDB2, connect: Connect
+) -> None:
+    influxdb = connect("its ${own} buckét")
+    apply_dashboard(influxdb)
+    (bucket,) = (b for b in influxdb2.api("buckets?limit=100")["buckets"] if "${own}" in b["name"])
+    assert bucket["retentionRules"][0]["everySeconds"] == 0
+    delete(influxdb, f"buckets/{bucket['id']}")
+    apply_dashboard(influxdb)
+    assert len(dashboards(influxdb2, influxdb.bucket)) == 1
+    (again,) = (b for b in influxdb2.api("buckets?limit=100")["buckets"] if "${own}" in b["name"])
+    assert again["id"] != bucket["id"]
+
+
+def test_an_existing_bucket_stays_as_it_is(influxdb2: InfluxDB2, connect: Connect) -> None:
+    ninety_days = 90 * 24 * 3600
+    influxdb = connect(influxdb2.create_bucket(ninety_days))
+    before = bucket_of(influxdb2, influxdb.bucket)
+    assert before["retentionRules"][0]["everySeconds"] == ninety_days
+    apply_dashboard(influxdb)
+    apply_dashboard(influxdb)
+    assert bucket_of(influxdb2, influxdb.bucket) == before
+
+
+def test_a_bucket_that_came_with_the_file_stays(influxdb2: InfluxDB2, connect: Connect) -> None:
+    bucket = influxdb2.create_bucket()
+    influxdb = connect(bucket)
+    before = bucket_of(influxdb2, bucket)
+    # As `influx apply` does it: its stack holds the bucket, and would take it away.
+    contents = {"contents": build_template(bucket)}
+    influxdb2.api("templates/apply", {"orgID": before["orgID"], "template": contents})
+    apply_dashboard(influxdb)
+    apply_dashboard(influxdb)
+    assert bucket_of(influxdb2, bucket) == before
+    assert len(dashboards(influxdb2, bucket)) == 2
+
+
+def test_the_file_is_accepted_as_it_is(influxdb2: InfluxDB2) -> None:
+    """A dry run: the bucket that it names belongs to the server."""
+    contents = list(yaml.safe_load_all(TEMPLATE.read_text()))
+    org = bucket_of(influxdb2, influxdb2.bucket)["orgID"]
+    answer = influxdb2.api(
+        "templates/apply", {"dryRun": True, "orgID": org, "template": {"contents": contents}}
+    )
+    assert "errors" not in answer
+    ((bucket),), ((dashboard),) = answer["diff"]["buckets"], answer["diff"]["dashboards"]
+    assert (bucket["new"]["name"], bucket["stateStatus"]) == (DEFAULT_BUCKET, "exists")
+    assert bucket["new"] == bucket["old"]
+    assert len(dashboard["new"]["charts"]) == len(NAMES)
+
+
+def test_the_server_keeps_the_cells_as_the_template_has_them(
+    influxdb2: InfluxDB2, connect: Connect
+) -> None:
+    influxdb = connect(influxdb2.create_bucket())
+    apply_dashboard(influxdb)
+    (found,) = dashboards(influxdb2, influxdb.bucket)
+    read_back = influxdb2.api(f"dashboards/{found['id']}?include=properties")
+    _, template = build_template(influxdb.bucket)
+    assert read_back["description"] == template["spec"]["description"]
+    cells = {cell["name"]: cell for cell in read_back["cells"]}
+    kinds = {"Single_Stat": "single-stat", "Table": "table", "Xy": "xy", "Gauge": "gauge"}
+    for chart in template["spec"]["charts"]:
+        cell = cells.pop(chart["name"])
+        view = cell["properties"]
+        place = [cell.get(side, 0) for side in ("x", "y", "w", "h")]
+        assert place == [chart[side] for side in ("xPos", "yPos", "width", "height")]
+        assert view["type"] == kinds[chart["kind"]]
+        assert [q["text"] for q in view["queries"]] == [
+            q["query"].strip() for q in chart["queries"]
+        ]
+        assert view["colors"] == chart["colors"]
+        assert (view["note"], view["showNoteWhenEmpty"]) == (chart["note"], True)
+        if "decimalPlaces" in chart:
+            assert view["decimalPlaces"] == {"isEnforced": True, "digits": chart["decimalPlaces"]}
+        for key in ("suffix", "geom", "position", "timeFormat", "hoverDimension", "staticLegend"):
+            if key in chart:
+                assert view[key] == chart[key], key
+        for axis in chart.get("axes", []):
+            kept = view["axes"][axis["name"]]
+            assert {k: kept[k] for k in axis if k != "name"} == {
+                k: v for k, v in axis.items() if k != "name"
+            }
+        columns = [(f["fieldName"], f["displayName"]) for f in chart.get("fieldOptions", [])]
+        kept_columns = [
+            (f["internalName"], f["displayName"]) for f in view.get("fieldOptions") or []
+        ]
+        assert kept_columns == columns
+    assert cells == {}
+    assert "MW" in read_back["cells"][4]["properties"]["axes"]["y"]["suffix"]
+
+
+# What is refused
+
+
+@pytest.fixture
+def token_for(influxdb2: InfluxDB2) -> Callable[..., str]:
+    """Gives tokens of the organization that may do what is named, such as `write:dashboards`."""
+
+    def token_for(*rights: str) -> str:
+        org = bucket_of(influxdb2, influxdb2.bucket)["orgID"]
+        permissions = []
+        for right in rights:
+            action, kind = right.split(":")
+            whose = {"id": org} if kind == "orgs" else {"orgID": org}
+            permissions.append({"action": action, "resource": {"type": kind, **whose}})
+        body = {"orgID": org, "permissions": permissions}
+        return influxdb2.api("authorizations", body)["token"]
+
+    return token_for
+
+
+LEAST = ("read:orgs", "read:buckets", "read:dashboards", "write:dashboards")
+
+
+def test_the_rights_that_a_refusal_names_are_enough(
+    influxdb2: InfluxDB2, connect: Connect, token_for: Callable[..., str]
+) -> None:
+    bucket = influxdb2.create_bucket()
+    least = connect(bucket, token=token_for(*LEAST))
+    assert apply_dashboard(least) == apply_dashboard(least)
+    assert len(dashboards(influxdb2, bucket)) == 1
+    with refused(naming="write buckets", without=least.token):
+        apply_dashboard(connect("missing", token=least.token))
+    apply_dashboard(connect(f"{bucket}-new", token=token_for(*LEAST, "write:buckets")))
+
+
+@pytest.mark.parametrize("missing", LEAST)
+def test_a_token_that_lacks_a_right_is_told_which_are_needed(
+    influxdb2: InfluxDB2, connect: Connect, token_for: Callable[..., str], missing: str
+) -> None:
+    bucket = influxdb2.create_bucket()
+    apply_dashboard(connect(bucket))
+    token = token_for(*(right for right in LEAST if right != missing))
+    with refused(naming="INFLUXDB_V2_TOKEN.*read and write its dashboards", without=token):
+        apply_dashboard(connect(bucket, token=token))
+    assert len(dashboards(influxdb2, bucket)) == 1
+
+
+def test_an_organization_goes_by_name_or_id(influxdb2: InfluxDB2, connect: Connect) -> None:
+    bucket = influxdb2.create_bucket()
+    org = bucket_of(influxdb2, bucket)["orgID"]
+    assert apply_dashboard(connect(bucket, org=org)) == apply_dashboard(connect(bucket))
+    with refused(naming="INFLUXDB_V2_ORG", without=influxdb2.token):
+        apply_dashboard(connect(bucket, org="nobody"))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(302, {"Location": "/elsewhere"}), Reply(404), Reply(500), Reply(200, body=b"<html>")],
+    ids=lambda reply: str(reply.status),
+)
+def test_what_is_no_influxdb_is_an_error_that_names_the_url(reply: Reply) -> None:
+    with scripted_server(reply) as server:
+        influxdb = InfluxDBResource(url=server.url, token="sesame", org="grid")
+        with refused(naming="INFLUXDB_V2_URL", without="sesame"):
+            apply_dashboard(influxdb)
+        assert len(server.times) == 1
+
+
+def test_a_template_that_is_not_accepted_is_an_error(
+    influxdb2: InfluxDB2, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = influxdb2.create_bucket()
+    template = build_template(bucket)
+    template[1]["spec"]["charts"][0]["width"] = 0
+    monkeypatch.setattr("demand_assets.dashboards.influxdb.build_template", lambda _: template)
+    with pytest.raises(InfluxDBAccessError, match=r"does not accept the template.*width"):
+        apply_dashboard(connect(bucket))
+    assert dashboards(influxdb2, bucket) == []
+
+
+# The command
+
+
+MODULE = (sys.executable, "-m", "demand_assets.dashboards")
+
+
+def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words or MODULE,
+        cwd=PROJECT,
+        env={**os.environ, **NO_SETTINGS, **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
+    settings = {
+        "INFLUXDB_V2_URL": f"{influxdb2.url}/",
+        "INFLUXDB_V2_ORG": influxdb2.org,
+        "INFLUXDB_V2_BUCKET": influxdb2.create_bucket(),
+    }
+    make = ("make", "--no-print-directory", "influxdb-dashboard")
+    done = command(*make, INFLUXDB_V2_TOKEN=influxdb2.token, **settings)
+    assert done.returncode == 0, done.stderr
+    (found,) = dashboards(influxdb2, settings["INFLUXDB_V2_BUCKET"])
+    link = f"{influxdb2.url}/orgs/{found['orgID']}/dashboards/{found['id']}"
+    assert done.stdout == f"{found['name']}: {link}\n"
+
+    token = influxdb2.create_token(settings["INFLUXDB_V2_BUCKET"], "read", "write")
+    done = command(INFLUXDB_V2_TOKEN=token, **settings)
+    assert done.returncode == 1
+    assert "one bucket, which is all that storing needs, is not enough" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert token not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "INFLUXDB_V2_URL is not set"),
+        ({"INFLUXDB_V2_URL": "http://127.0.0.1:1"}, "INFLUXDB_V2_TOKEN and INFLUXDB_V2_ORG"),
+        (
+            {
+                "INFLUXDB_V2_URL": f"http://127.0.0.1:{free_port()}",
+                "INFLUXDB_V2_TOKEN": "sesame",
+                "INFLUXDB_V2_ORG": "grid",
+            },
+            "does not answer",
+        ),
+    ],
+    ids=["nothing is set", "token and org are not", "nothing answers"],
+)
+def test_the_command_says_in_a_line_what_to_mend(settings: dict[str, str], named: str) -> None:
+    done = command(**settings)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert named in line
+    assert "sesame" not in line

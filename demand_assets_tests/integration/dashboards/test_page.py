@@ -1,0 +1,359 @@
+"""The page in a real browser: what it shows is what the store holds, and it asks nobody for it."""
+
+import socket
+import urllib.request
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError
+
+import numpy as np
+import pandas as pd
+import pytest
+from dagster import DagsterInstance, MetadataValue
+from selenium.webdriver.common.keys import Keys
+from upath import UPath
+
+from demand_assets.dashboards.page import demand_page, page_file
+from demand_assets.dashboards.serve import PageServer, tell
+from demand_assets.demand.days import day_hours, days_between
+from demand_assets.grid import FORECAST, REAL, TIME_ZONE
+from demand_assets.settings import Freshness, Settings
+from demand_assets.simulator import Simulator
+from demand_assets_tests.support.browser import Browser
+from demand_assets_tests.support.project import Project
+
+MODEL = "ForecastModel"
+TITLES = {REAL: "Measured", FORECAST: "Operator's forecast", MODEL: "Next-day forecast"}
+TO = " \N{EN DASH} "
+CELLS = """return [...document.querySelectorAll("tbody tr")].map(
+    (row) => [...row.cells].map((cell) => cell.textContent))"""
+
+
+def hours(first: str, last: str) -> pd.DataFrame:
+    """Whole days of made-up hours, all fields known."""
+    days = days_between(date.fromisoformat(first), date.fromisoformat(last))
+    index = pd.DatetimeIndex(
+        np.concatenate([day_hours(day) for day in days]), tz="UTC", name="time"
+    )
+    chance = np.random.default_rng(1)
+    real = (
+        27_000
+        + 5_000 * np.sin(np.arange(len(index)) / 24 * 2 * np.pi)
+        + chance.normal(0, 900, len(index))
+    )
+    return pd.DataFrame(
+        {
+            REAL: real,
+            FORECAST: real + chance.normal(20, 200, len(index)),
+            MODEL: real * chance.normal(1.03, 0.01, len(index)),
+        },
+        index,
+    )
+
+
+def written(frame: pd.DataFrame, folder: Path, freshness: Freshness = Freshness()) -> str:  # noqa: B008
+    """The address of a page of these hours."""
+    page = demand_page(frame, store="a test", written=datetime.now(UTC), freshness=freshness)
+    (folder / "page.html").write_text(page)
+    return (folder / "page.html").as_uri()
+
+
+def assert_shows(browser: Browser, frame: pd.DataFrame) -> None:
+    """The figures on the page are those of the hours, computed here by themselves."""
+    both = frame[[REAL, FORECAST]].dropna()
+    difference = both[REAL] - both[FORECAST]
+    expected = {
+        "peak": frame[REAL].max(),
+        "energy": frame[REAL].sum() / 1000,
+        "mape": (difference.abs() / both[REAL]).mean() * 100,
+        "difference": difference.mean(),
+    }
+    if MODEL in frame:
+        expected["mape-model"] = ((frame[MODEL] / frame[REAL] - 1).abs() * 100).mean()
+    found = {name: browser.value(name) for name in expected}
+    assert found == pytest.approx(expected, abs=0.011)
+    needle = browser.run("return element('gauge').data[0].gauge.threshold.value")
+    assert needle == pytest.approx(float(np.clip(difference.mean(), -500, 500)), abs=0.011)
+    at = frame[REAL].idxmax().tz_convert(TIME_ZONE.key)  # type: ignore[union-attr]
+    assert f"{at:%a} {at.day} {at:%b %Y} {at:%H:%M}" in browser.text("#peak-at").replace(",", "")
+
+
+def means_of_days(frame: pd.DataFrame) -> pd.DataFrame:
+    """By midnight; unknown where an hour of the day is."""
+    days = frame.groupby(pd.DatetimeIndex(frame.index).tz_convert(TIME_ZONE.key).normalize())
+    return days.mean().where(days.count().eq(days.size(), axis=0))
+
+
+def assert_draws(browser: Browser, means: pd.DataFrame) -> None:
+    """Each mean of each line is drawn from its start up to the next."""
+    drawn = browser.run(
+        "return Object.fromEntries(element('graph').data.map(({name, x, y}) =>"
+        " [name, {start: x.map(utc), mw: y}]))"
+    )
+    for name, values in means.items():
+        line = pd.DataFrame(drawn[TITLES[str(name)]]).astype(float)
+        left, right = line[::2].reset_index(drop=True), line[1::2].reset_index(drop=True)
+        assert left["mw"].to_list() == pytest.approx(values.to_list(), abs=0.011, nan_ok=True)
+        assert left["mw"].equals(right["mw"])
+        assert list(pd.to_datetime(left["start"], unit="ms", utc=True)) == list(values.index)
+        assert right["start"][:-1].to_list() == left["start"][1:].to_list()
+
+
+def assert_box(browser: Browser, means: pd.DataFrame, place: int, title: str) -> None:
+    """With the mouse over one of the means drawn, the box says what is known of it."""
+    known = means.iloc[place].dropna()
+    lines = [f"▬ {TITLES[str(name)]}: {mw:,.0f} MW" for name, mw in known.items()]
+    browser.hover(".nsewdrag", (place + 0.5) / len(means))
+    text = "return document.querySelector('.hoverlayer text')?.textContent ?? ''"
+    expected = title + "".join(lines)
+    assert browser.until(text, expected) == expected
+
+
+def test_each_range_shows_what_the_store_holds(
+    browser: Browser, synthetic_api: Simulator, tmp_path: Path
+) -> None:
+    """From the API to the page by the project's own assets, over a change of the clock."""
+    settings = Settings(start_date=date(2022, 12, 1), page_url="http://localhost:3001/")
+    with DagsterInstance.ephemeral() as instance:
+        project = Project(tmp_path, synthetic_api.url, instance, settings, 60.0)
+        assert project.materialize("2022-12-01", "2023-04-01").success
+        run = project.definitions.resolve_job_def("today_job").execute_in_process(
+            partition_key="2023-04-02", instance=instance
+        )
+    (told,) = run.asset_materializations_for_node("demand_dashboard")
+    assert told.metadata["page"] == MetadataValue.url("http://localhost:3001/")
+    assert "data:image/svg+xml" in str(told.metadata["preview"].value)
+    stored = project.stored()
+    browser.open(page_file(str(tmp_path)).as_uri())
+    end = stored.index[-1].tz_convert(TIME_ZONE.key).date()
+    for days in (1, 7, 30):
+        browser.click(f'[data-days="{days}"]')
+        first = day_hours(end - timedelta(days=days - 1))[0]
+        assert_shows(browser, stored.loc[first:])
+    for everything in ("365", "all"):
+        browser.click(f'[data-days="{everything}"]')
+        assert_shows(browser, stored)
+    # The week with the day of 23 hours, one step back.
+    browser.click('[data-days="7"]')
+    browser.click("#earlier")
+    week = stored.loc[day_hours(date(2023, 3, 20))[0] : day_hours(date(2023, 3, 26))[-1]]
+    assert len(week) == 7 * 24 - 1
+    assert_shows(browser, week)
+    assert browser.complaints() == []
+    assert browser.hosts_asked() <= {""}
+
+
+def test_the_graph_and_its_box_show_what_is_known(browser: Browser, tmp_path: Path) -> None:
+    frame = hours("2021-12-01", "2023-04-02")  # more than a year
+    frame.loc[day_hours(date(2023, 3, 30))[1] : day_hours(date(2023, 3, 30))[-2], REAL] = np.nan
+    frame.loc[day_hours(date(2023, 4, 1))[-1] :, REAL] = np.nan
+    frame.loc[day_hours(date(2023, 4, 2))[3], REAL] = 25_000  # one hour by itself
+    browser.open(written(frame, tmp_path) + "#all")
+    assert_draws(browser, means_of_days(frame))
+    browser.click('[data-days="365"]')
+    year = frame.loc[day_hours(date(2022, 4, 3))[0] :]
+    assert len(year) == 365 * 24
+    assert_shows(browser, year)
+    days = means_of_days(year)
+    assert_draws(browser, days)
+    assert_box(browser, days, 200, "Thu 20 Oct 2022, mean of the day")
+    browser.click('[data-days="7"]')
+    week = frame.loc[day_hours(date(2023, 3, 27))[0] :]
+    assert_draws(browser, week)
+    assert_box(browser, week, 83, "Thu 30 Mar 2023, 11:00")
+    assert_box(browser, week, 147, "Sun 2 Apr 2023, 03:00")
+    browser.click('[data-days="1"]')
+    assert_box(browser, week[-24:], 2, "Sun 2 Apr 2023, 02:00")
+    # A line that is hidden stays so, and is not in the box.
+    assert browser.run("return untouched()")
+    browser.click(".legendtoggle")
+    hidden = "return element('graph').data.map(({visible}) => visible).at(-2)"
+    assert browser.until(hidden, "legendonly") == "legendonly"
+    assert not browser.run("return untouched()")
+    others = week[[FORECAST, MODEL]]
+    assert_box(browser, others[-24:], 3, "Sun 2 Apr 2023, 03:00")
+    browser.click('[data-days="7"]')
+    assert_box(browser, others, 40, "Tue 28 Mar 2023, 16:00")
+    assert browser.complaints() == []
+
+
+def test_a_day_of_25_hours_has_them_all_in_order(browser: Browser, tmp_path: Path) -> None:
+    frame = hours("2023-10-20", "2023-10-29")
+    browser.open(written(frame, tmp_path) + "#1")
+    rows = browser.run(CELLS)
+    assert [row[0][-5:] for row in rows].count("02:00") == 2
+    assert len(rows) == 25
+    day = frame.loc[day_hours(date(2023, 10, 29))]
+    newest_first = [f"{mw:,.0f}" for mw in day[REAL].round(2)[::-1]]
+    assert [row[1] for row in rows] == newest_first
+    browser.click("th:nth-child(2) button")  # by measured demand, from the least
+    sorted_rows = [float(row[1].replace(",", "")) for row in browser.run(CELLS)]
+    assert sorted_rows == sorted(sorted_rows)
+    browser.click("th:nth-child(2) button")
+    assert [float(row[1].replace(",", "")) for row in browser.run(CELLS)] == sorted_rows[::-1]
+
+
+def test_what_is_still_to_come_has_no_figures_yet(browser: Browser, tmp_path: Path) -> None:
+    today = datetime.now(TIME_ZONE).date()
+    frame = hours(str(today), str(today))
+    frame[REAL] = np.nan
+    browser.open(written(frame, tmp_path))
+    assert browser.value("peak") is browser.value("mape") is browser.value("difference") is None
+    assert browser.text("#age") == "nothing measured yet"
+    assert browser.complaints() == []
+
+
+def test_an_empty_store_is_said(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(hours("2023-01-01", "2023-01-01").iloc[:0], tmp_path))
+    for button in ('[data-days="7"]', "#earlier"):
+        browser.click(button)
+    assert browser.text("#range") == "Nothing is stored yet."
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("warn", "fail", "color"), [(61, 62, "good"), (-1, 61, "fair"), (-2, -1, "bad")]
+)
+def test_the_age_of_the_newest_hour_is_told(
+    browser: Browser, tmp_path: Path, warn: int, fail: int, color: str
+) -> None:
+    now = pd.Timestamp.now("UTC")
+    frame = hours("2023-01-01", "2023-01-01")
+    frame.index = pd.date_range(end=now.floor("h") + pd.Timedelta(hours=5), periods=24, freq="h")
+    frame.loc[now.floor("h") :, REAL] = np.nan  # measured until the full hour
+    limits = Freshness(timedelta(minutes=warn), timedelta(minutes=fail))
+    browser.open(written(frame, tmp_path, limits))
+    assert browser.run("return document.getElementById('age').className") == f"pill {color}"
+    told = int(browser.text("#age").removeprefix("measured until ").split()[0])
+    assert abs(told - now.minute) <= 2 or now.minute >= 58
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, dark: bool) -> None:
+    frame = hours("2023-01-01", "2023-02-01")
+    frame.loc[day_hours(date(2023, 1, 31))[12] :, REAL] = np.nan  # still to come
+    page = written(frame, tmp_path)
+    browser.open(page, width=360, height=740, dark=dark)
+    assert browser.run("return document.documentElement.scrollWidth") <= 360
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(13, 17, 23)") == dark
+    smallest = browser.run(
+        "return Math.min(...[...document.querySelectorAll('nav button')]"
+        ".map(b => b.getBoundingClientRect().height))"
+    )
+    assert smallest >= 36  # px: what a thumb hits
+    browser.swipe_up(".nsewdrag", 200)
+    assert browser.until("return scrollY > 100 && pressed", "7") == "7"  # scrolled, not zoomed
+    browser.run("element('hours-table').scrollIntoView()")
+    seen = """const table = element("hours-table").getBoundingClientRect();
+        const head = document.querySelector("th").getBoundingClientRect();
+        const row = document.elementFromPoint(table.left + 20, head.bottom + 10).parentNode;
+        return [...row.cells].map((cell) => {
+            const {left, right} = cell.getBoundingClientRect();
+            return [cell.textContent, left >= table.left && right <= table.right]; })"""
+    newest = frame[REAL].dropna().iloc[-1]
+    assert browser.run(seen)[:2] == [["31 Jan 2023, 11:00", True], [f"{newest:,.0f}", True]]
+    browser.run("element('hours-table').scrollLeft = 200")
+    assert browser.run(seen)[0] == ["31 Jan 2023, 11:00", True]
+    assert browser.complaints() == []
+
+
+def test_dragging_over_the_graph_shows_that_part(browser: Browser, tmp_path: Path) -> None:
+    frame = hours("2023-01-01", "2023-01-30")
+    browser.open(written(frame, tmp_path) + "#30")
+    browser.drag(".nsewdrag", 0.3, 0.4)
+    start, stop = pd.to_datetime(browser.run("return [shown.from, shown.to].map(utc)"), unit="ms")
+    part = frame.loc[str(start) : str(stop - pd.Timedelta(hours=1))]
+    assert abs(len(part) - 0.1 * len(frame)) <= 3
+    assert abs(start.tz_localize("UTC") - frame.index[216]) <= pd.Timedelta(hours=3)
+    assert_shows(browser, part)
+    browser.click('[data-days="1"]')
+    # Parts of hours show the whole ones: two of the day, one of these, and no less than that.
+    for start_part, end_part, first in [(0.44, 0.48, 10), (0.6, 0.9, 11), (0.2, 0.8, 11)]:
+        browser.drag(".nsewdrag", start_part, end_part)
+        text = f"Mon 30 Jan 2023, {first}:00{TO}12:00"
+        assert browser.until("return element('range').textContent", text) == text
+        axis = browser.run("return element('graph').layout.xaxis")
+        assert axis["range"] == browser.run("return [shown.from, shown.to]")
+        assert axis["ticktext"] == [f"{hour}:00" for hour in range(first, 12)]
+
+
+def test_dragging_over_days_shows_whole_ones(browser: Browser, tmp_path: Path) -> None:
+    frame = hours("2022-10-01", "2023-03-31")
+    browser.open(written(frame, tmp_path) + "#all")
+    browser.drag(".nsewdrag", 10.4 / 182, 150.4 / 182)
+    text = f"Tue 11 Oct 2022{TO}Tue 28 Feb 2023"
+    assert browser.until("return element('range').textContent", text) == text
+    part = frame.loc[day_hours(date(2022, 10, 11))[0] : day_hours(date(2023, 2, 28))[-1]]
+    assert_draws(browser, means_of_days(part))
+    assert_shows(browser, part)
+    # The keyboard's focus stays on a button that leads no further.
+    for _ in range(3):
+        browser.driver.find_element("id", "earlier").send_keys(Keys.ENTER)
+    assert browser.text("#range").startswith("Sat 1 Oct 2022")
+    assert browser.run("return document.activeElement.id") == "earlier"
+    browser.resize(360, 740)
+    labels = "return element('graph').layout.xaxis.ticktext.join(', ')"
+    assert browser.until(labels, "Oct 22, Dec 22, Feb 23") == "Oct 22, Dec 22, Feb 23"
+
+
+def test_a_name_is_no_place_in_the_page() -> None:
+    page = demand_page(
+        hours("2023-01-01", "2023-01-01"),
+        store="bucket {{plotly}} <b>",
+        written=datetime.now(UTC),
+        freshness=Freshness(),
+    )
+    assert "From bucket {{plotly}} &lt;b&gt;, written" in page
+    assert len(page) < 6e6
+
+
+def test_the_page_is_served_on_this_machine_only(tmp_path: Path) -> None:
+    file = UPath(tmp_path) / "index.html"
+    with PageServer(file, 0) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert server.server_address[0] == "127.0.0.1"
+
+        def asked(path: str = "") -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(server.url + path, timeout=10) as answer:
+                    return answer.status, answer.read().decode()
+            except HTTPError as error:
+                return error.code, error.read().decode()
+
+        status, text = asked()
+        assert status == 503 and "demand_dashboard" in text
+        file.write_text("the page")
+        assert asked() == (200, "the page")
+        assert asked("../settings.py")[0] == 404
+        with PageServer(file, server.server_port) as another:
+            assert another.server_port != server.server_port
+        server.shutdown()
+
+
+def test_a_reader_who_goes_away_is_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = UPath(tmp_path) / "index.html"
+    file.write_bytes(bytes(20_000_000))  # more than a connection holds
+    with PageServer(file, 0) as server:
+        server.daemon_threads = False  # its end waits for them
+        Thread(target=server.serve_forever, daemon=True).start()
+        reader = socket.create_connection(("127.0.0.1", server.server_port))
+        reader.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        reader.recv(1000)
+        reader.close()
+        server.shutdown()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_address_is_told_as_soon_as_there_is_a_page(
+    tmp_path: Path, pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = UPath(tmp_path) / "index.html"
+    file.write_text("the page of yesterday")
+    with PageServer(file, 0) as server:
+        tell(server)
+        assert capsys.readouterr().out == f"\nThe dashboard: {server.url}\n\n"
+    assert pauses == []

@@ -1,0 +1,198 @@
+"""One day, a range, today: what ends up in the store, in the files and on the web page."""
+
+import gzip
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import time_machine
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+
+from demand_assets.simulator import Simulator, SyntheticDays
+from demand_assets_tests.support.project import ASSETS, Project, failure_text
+from demand_assets_tests.support.truth import HOURS_OF_DAY, PRINTED, as_printed
+
+
+@pytest.fixture
+def replay(tmp_path: Path, recorded_api: Simulator, instance: DagsterInstance) -> Project:
+    return Project(tmp_path / "data", recorded_api.url, instance)
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path, synthetic_api: Simulator, instance: DagsterInstance) -> Project:
+    return Project(tmp_path / "data", synthetic_api.url, instance)
+
+
+@pytest.mark.parametrize("day", PRINTED, ids=str)
+def test_a_recorded_day_is_stored_as_the_notebook_printed_it(replay: Project, day: date) -> None:
+    assert replay.materialize(day.isoformat()).success
+    stored = replay.stored()
+    assert as_printed(stored)[:10] == PRINTED[day]
+    assert len(stored) == 24
+
+
+@pytest.mark.parametrize(("day", "hours"), HOURS_OF_DAY)
+def test_a_day_has_all_its_hours(synthetic: Project, day: str, hours: int) -> None:
+    assert synthetic.materialize(day).success
+    assert len(synthetic.stored()) == hours
+    assert synthetic.stored().notna().all(axis=None)
+
+
+def test_a_month_takes_one_request_and_equals_its_days_alone(
+    replay: Project, recorded_api: Simulator, tmp_path: Path
+) -> None:
+    assert replay.materialize("2023-02-24", "2023-03-26").success
+    assert len(recorded_api.requests) == 1
+    month = replay.stored()
+    assert len(month) == 743
+    for key in ("2023-02-24", "2023-03-25", "2023-03-26"):
+        alone = Project(tmp_path / key, replay.api, replay.instance)
+        assert alone.materialize(key).success
+        hours = alone.stored()
+        pd.testing.assert_frame_equal(month.loc[hours.index], hours)
+        one, other = ((p.folder / f"hourly_demand_frame/{key}.parquet") for p in (replay, alone))
+        assert one.read_bytes() == other.read_bytes()
+        assert _samples(replay.folder, key) == _samples(alone.folder, key)
+
+
+def _samples(folder: Path, key: str) -> dict[str, list]:
+    answer = json.loads(gzip.decompress((folder / f"raw_ree_json/{key}.json.gz").read_bytes()))
+    return {series["id"]: series["attributes"]["values"] for series in answer["included"]}
+
+
+def test_a_long_range_takes_as_few_requests_as_the_api_allows(
+    synthetic: Project, synthetic_api: Simulator
+) -> None:
+    result = synthetic.materialize("2023-01-01", "2023-03-31")
+    assert result.success
+    assert [(last - first).days + 1 for first, last in synthetic_api.requests] == [31, 31, 28]
+    assert len(synthetic.stored()) == 90 * 24 - 1
+    told = [entry.message for entry in synthetic.instance.all_logs(result.run_id)]
+    assert "90 of 90 days fetched in 3 requests." in told
+    assert f"Writing 2159 points of 90 days to DuckDB {synthetic.folder}/demand.duckdb." in told
+
+
+def test_today_has_measured_hours_that_are_over_and_forecasts_to_come(
+    tmp_path: Path, instance: DagsterInstance
+) -> None:
+    now = datetime(2023, 5, 10, 12, 11, tzinfo=UTC)  # 14:11 in Madrid; the API is at 14:05
+    with (
+        Simulator(SyntheticDays(), clock=lambda: now) as api,
+        time_machine.travel(now),
+    ):
+        project = Project(tmp_path / "data", api.url, instance)
+        assert project.materialize("2023-05-10").success
+    real = project.stored()["RealDemand"].dropna()
+    assert real.index[-1] == pd.Timestamp("2023-05-10T13:00", tz="Europe/Madrid")
+    assert len(real) == 14
+    assert project.stored()["ForecastDemand"].notna().sum() == 24
+
+
+def test_materializing_again_stores_the_same(synthetic: Project) -> None:
+    assert synthetic.materialize("2023-05-10").success
+    first, files = synthetic.stored(), synthetic.files()
+    assert synthetic.materialize("2023-05-09", "2023-05-11").success
+    assert synthetic.materialize("2023-05-10").success
+    again = synthetic.stored()
+    pd.testing.assert_frame_equal(again.loc[first.index], first)
+    assert len(again) == 72
+    assert files < synthetic.files()
+
+
+def test_each_day_of_a_range_has_figures_of_its_own(synthetic: Project) -> None:
+    assert synthetic.materialize("2023-03-25", "2023-03-27").success
+    figures = {
+        (asset, key): _metadata(synthetic.instance, asset, key)
+        for asset in ASSETS
+        for key in ("2023-03-25", "2023-03-26")
+    }
+    answer = figures["raw_ree_json", "2023-03-26"]
+    assert (answer["samples"], answer["resolution"]) == (276, "5 min")
+    assert answer["last_sample"] == pd.Timestamp("2023-03-26T23:55+02:00").timestamp()
+    assert "last_update" in answer
+    frame = figures["hourly_demand_frame", "2023-03-26"]
+    assert (frame["hours"], frame["hours_expected"]) == (23, 23)
+    stored = synthetic.stored().loc["2023-03-25T23:00":"2023-03-26T21:00"]
+    error = stored["ForecastDemand"] - stored["RealDemand"]
+    assert frame["peak_mw"] == pytest.approx(stored["RealDemand"].max())
+    assert frame["peak_at"] == pd.Timestamp(stored["RealDemand"].idxmax()).timestamp()
+    assert frame["mean_real_mw"] == pytest.approx(stored["RealDemand"].mean())
+    assert frame["mean_forecast_mw"] == pytest.approx(stored["ForecastDemand"].mean())
+    assert frame["forecast_bias_mw"] == pytest.approx(error.mean())
+    assert frame["forecast_mape_percent"] == pytest.approx(
+        (error.abs() / stored["RealDemand"]).mean() * 100
+    )
+    points = figures["influx_demand_points", "2023-03-26"]
+    assert points["store"] == f"DuckDB {synthetic.folder}/demand.duckdb"
+    assert frame != figures["hourly_demand_frame", "2023-03-25"]
+
+
+def _metadata(instance: DagsterInstance, asset: str, key: str) -> dict:
+    records = instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[key]), limit=1
+    ).records
+    materialization = records[0].asset_materialization
+    assert materialization is not None
+    return {name: value.value for name, value in materialization.metadata.items()}
+
+
+@pytest.mark.parametrize(
+    ("fault", "came", "mend"),
+    [
+        ("no-data", "no data for the selected filters", "once the operator has published it"),
+        ("outage", "502", "when REData is back"),
+        ("reset", "Connection", "when REData is back"),
+        ("blocked", "Incapsula", "wait an hour"),
+        ("cut-short", "IncompleteRead", "when REData is back"),
+        ("html", "no JSON", "when REData is back"),
+        ("nan", "NaN", "the API has changed"),
+    ],
+)
+def test_a_day_that_cannot_be_had_says_so_and_stores_nothing(
+    synthetic: Project, synthetic_api: Simulator, fault: str, came: str, mend: str
+) -> None:
+    synthetic_api.faults["2023-05-10"] = fault
+    text = failure_text(synthetic.materialize("2023-05-10"))
+    last_line = text.splitlines()[-1]
+    assert "2023-05-10" in last_line
+    assert came in last_line
+    assert mend in last_line
+    assert synthetic.files() == set()
+
+
+def test_a_failing_range_names_its_bad_days_in_the_failure(
+    synthetic: Project, synthetic_api: Simulator
+) -> None:
+    synthetic_api.faults |= {"2023-05-10": "no-data", "2023-05-12": "refused"}
+    result = synthetic.materialize("2023-05-08", "2023-05-14")
+    assert "2 of 7 days failed" in failure_text(result)
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    user_data = failed.step_failure_data.user_failure_data
+    assert user_data is not None
+    assert user_data.metadata["failed_days"].value == ["2023-05-10", "2023-05-12"]
+
+
+def test_a_past_day_without_measured_demand_does_not_reach_the_store(
+    synthetic: Project, synthetic_api: Simulator
+) -> None:
+    synthetic_api.faults["2023-05-10"] = "empty-series"
+    text = failure_text(synthetic.materialize("2023-05-10"))
+    assert "2023-05-10" in text
+    assert "none of its hours has measured demand" in text
+    assert "demand.duckdb" not in synthetic.files()
+
+
+def test_the_stored_frame_is_what_a_reader_loads(synthetic: Project) -> None:
+    assert synthetic.materialize("2022-10-29", "2022-10-31").success
+
+    def load(asset: str) -> pd.DataFrame:
+        loaded = synthetic.definitions.load_asset_value(
+            AssetKey(asset), partition_key="2022-10-30", instance=synthetic.instance
+        )
+        assert isinstance(loaded, pd.DataFrame)
+        return loaded
+
+    assert len(load("influx_demand_points")) == 25
+    pd.testing.assert_frame_equal(load("influx_demand_points"), load("hourly_demand_frame"))

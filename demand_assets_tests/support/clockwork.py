@@ -1,0 +1,175 @@
+"""The sensors and the runs that they ask for, driven through simulated time in one process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import time_machine
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetKey,
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    RunRequest,
+    SensorResult,
+    build_sensor_context,
+)
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    PRIORITY_TAG,
+)
+from dagster._core.test_utils import create_run_for_test
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from demand_assets.demand.days import days_between
+from demand_assets.orchestration.keys import DEMAND_JOB
+from demand_assets.orchestration.ledger_reader import read_ledger
+from demand_assets.orchestration.planning.ledger import Ledger, State
+from demand_assets.settings import PROJECT
+from demand_assets.simulator import Simulator, SyntheticDays
+from demand_assets_tests.support.project import ASSETS, Project
+
+POINTS = AssetKey("influx_demand_points")
+
+
+@dataclass
+class Clockwork:
+    """A project whose clock the test winds; `verdicts` and `runs` tell what happened when."""
+
+    project: Project
+    api: Simulator
+    clock: time_machine.Traveller
+    verdicts: list[tuple[datetime, AssetCheckEvaluation]] = field(default_factory=list)
+    runs: list[tuple[datetime, str, str, bool]] = field(default_factory=list)
+    """When, first day, last day, success."""
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    def at(self, moment: datetime) -> "Clockwork":
+        self.clock.move_to(moment)
+        return self
+
+    def run_until(self, end: datetime, step: timedelta) -> None:
+        """Tick both sensors every step, as the daemon does, until the clock shows the end."""
+        while datetime.now(UTC) <= end:
+            self.tick()
+            self.clock.shift(step)
+
+    def tick(self, *sensors: str) -> None:
+        """Evaluate the sensors, both unless told otherwise, and execute what they ask for."""
+        for name in sensors or ("current_day_sensor", "missing_days_sensor"):
+            with build_sensor_context(
+                instance=self.project.instance,
+                definitions=self.project.definitions,
+                cursor=self.cursors.get(name),
+                resources={"settings": self.project.settings},
+            ) as context:
+                result = self.project.definitions.resolve_sensor_def(name)(context)
+            assert isinstance(result, SensorResult)
+            self.cursors[name] = result.cursor
+            for event in result.asset_events:
+                assert isinstance(event, AssetCheckEvaluation)
+                self.verdicts.append((datetime.now(UTC), event))
+                self.project.instance.report_runless_asset_event(event)
+            for request in result.run_requests or []:
+                self._execute(request)
+
+    def _execute(self, request: RunRequest) -> None:
+        now = datetime.now(UTC)
+        first = request.tags.get("dagster/asset_partition_range_start", request.partition_key)
+        last = request.tags.get("dagster/asset_partition_range_end", request.partition_key)
+        assert first and last
+        job = self.project.definitions.resolve_job_def(request.job_name or "")
+        result = job.execute_in_process(
+            partition_key=request.partition_key,
+            tags=dict(request.tags),
+            instance=self.project.instance,
+            raise_on_error=False,
+        )
+        self.runs.append((now, first, last, result.success))
+
+    def launch_backfill(self, first: str, last: str) -> PartitionBackfill:
+        """A backfill as the web page hands it to the daemon, which is not there to take it up."""
+        days = days_between(date.fromisoformat(first), date.fromisoformat(last))
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id="a-backfill",
+            asset_graph=self.project.definitions.resolve_asset_graph(),
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags={},
+            asset_selection=[AssetKey(name) for name in ASSETS],
+            partition_names=[day.isoformat() for day in days],
+            dynamic_partitions_store=self.project.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.project.instance.add_backfill(backfill)
+        return backfill
+
+    def queue_run(self, day: str, job: str = DEMAND_JOB) -> DagsterRun:
+        """A run for a day that waits in the queue."""
+        instance = self.project.instance
+        code = InProcessCodeLocationOrigin(LoadableTargetOrigin(), location_name="demand_assets")
+        run = create_run_for_test(
+            instance,
+            job_name=job,
+            tags={PARTITION_NAME_TAG: day},
+            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "a"), job),
+        )
+        enqueued = DagsterEvent(DagsterEventType.PIPELINE_ENQUEUED.value, job_name=run.job_name)
+        instance.report_dagster_event(enqueued, run_id=run.run_id)
+        return run
+
+    def priority(self, first_day: str) -> int:
+        """The place in the queue that the last run from this day on was asked for with."""
+        keys = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG)
+        for run in self.project.instance.get_runs():
+            if PRIORITY_TAG in run.tags and first_day in [run.tags.get(key) for key in keys]:
+                return int(run.tags[PRIORITY_TAG])
+        raise AssertionError(f"no sensor has asked for {first_day}")
+
+    def ledger(self) -> Ledger:
+        project = self.project
+        return read_ledger(project.instance, project.settings, datetime.now(UTC))
+
+    def state(self, day: str) -> State:
+        return self.ledger().state(date.fromisoformat(day))
+
+    def fresh(self) -> AssetCheckEvaluation:
+        """The last verdict of `today_is_fresh` on record, a sensor's or a run's."""
+        (recorded,) = self.project.instance.event_log_storage.get_asset_check_execution_history(
+            AssetCheckKey(POINTS, "today_is_fresh"),
+            limit=1,
+            status={
+                AssetCheckExecutionRecordStatus.SUCCEEDED,
+                AssetCheckExecutionRecordStatus.FAILED,
+            },
+        )
+        assert recorded.evaluation
+        return recorded.evaluation
+
+
+@contextmanager
+def clockwork(folder: Path, start: datetime) -> Iterator[Clockwork]:
+    """A real instance folder and a simulated API, both under one false clock."""
+    with ExitStack() as stack:
+        clock = stack.enter_context(time_machine.travel(start, tick=False))
+        api = stack.enter_context(Simulator(SyntheticDays(), clock=lambda: datetime.now(UTC)))
+        home = folder / "home"
+        home.mkdir()
+        (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
+        instance = stack.enter_context(DagsterInstance.from_config(str(home)))
+        yield Clockwork(Project(folder / "data", api.url, instance), api, clock)

@@ -1,0 +1,75 @@
+"""Makes the README's pictures: the demo is started, months are loaded, and pages looked at."""
+
+import subprocess
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from demand_assets.demand.days import days_between
+from demand_assets.grid import TIME_ZONE
+from demand_assets.settings import PROJECT
+from demand_assets_tests.support.browser import Browser, chromium
+from demand_assets_tests.support.running_system import Page, running, wait_for
+
+DOCS = PROJECT / "docs"
+TODAY = datetime.now(TIME_ZONE).date()
+YESTERDAY = TODAY - timedelta(days=1)
+LOADED = days_between(TODAY - timedelta(days=240), YESTERDAY)
+
+
+def look(browser: Browser, address: str, name: str, *, height: int = 900, click: str = "") -> None:
+    """Open a page, give it time to draw, and keep what is seen."""
+    browser.open(address, width=1400, height=height)
+    time.sleep(6)
+    if click:
+        browser.click_text(click)
+        time.sleep(3)
+    browser.screenshot(DOCS / name)
+
+
+def main() -> None:
+    page = Page()
+    with TemporaryDirectory() as folder, chromium() as browser:
+        log = Path(folder, "log")
+        demo = running(
+            ["make", "demo", f"PORT={page.port}", f"DEMO_HOME={folder}/home"],
+            log,
+            DEMAND_DATA_DIR=f"{folder}/data",
+            DEMAND_START_DATE=str(LOADED[0]),
+        )
+        with demo as process:
+            wait_for(page.is_up, 180, process)
+            wait_for(lambda: TODAY in page.green(), 180, process)
+            page.launch_backfill(LOADED)
+            wait_for(lambda: page.green().issuperset(LOADED), 300, process)
+            # The sensor trains the month's model, then forecasts today.
+            wait_for(lambda: TODAY in page.green("demand_forecast"), 300, process)
+            month = days_between(TODAY.replace(day=1), TODAY)
+            page.launch_backfill(month, ["demand_forecast"])
+            wait_for(lambda: page.green("demand_forecast").issuperset(month), 300, process)
+            before = served(log)
+            page.materialize("demand_dashboard")
+            wait_for(lambda: not page.runs_under_way(), 120, process)
+            look(browser, before + "#7", "page.png", height=1340)
+            assets = f"{page.address}/assets"
+            look(browser, f"{assets}/influx_demand_points?view=partitions", "partitions.png")
+            look(browser, f"{assets}/demand_dashboard", "dashboard_asset.png", height=1000)
+            look(
+                browser,
+                f"{assets}/influx_demand_points?view=partitions&partition={YESTERDAY}",
+                "day.png",
+                height=1200,
+                click="[Show Markdown]",
+            )
+    subprocess.run(["git", "status", "--short", "docs"], cwd=PROJECT, check=False)
+
+
+def served(log: Path) -> str:
+    """The address that the demo has told."""
+    (line,) = [x for x in log.read_text().splitlines() if x.startswith("The dashboard: ")]
+    return line.removeprefix("The dashboard: ")
+
+
+if __name__ == "__main__":
+    main()

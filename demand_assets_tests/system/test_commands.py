@@ -1,0 +1,166 @@
+"""The README's commands, run as they are written: web server, daemon, sensor and all."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import duckdb
+import requests
+import time_machine
+from dagster import AssetKey, DagsterInstance
+
+from demand_assets.demand.days import day_hours
+from demand_assets.grid import TIME_ZONE
+from demand_assets.orchestration.ledger_reader import read_ledger
+from demand_assets.orchestration.planning.ledger import Ledger, State
+from demand_assets.settings import PROJECT, Settings
+from demand_assets.simulator import Simulator
+from demand_assets_tests.support.project import ASSETS, Project
+from demand_assets_tests.support.running_system import NO_SETTINGS, Page, running, wait_for
+
+
+def today_is_green(page: Page) -> bool:
+    today = datetime.now(TIME_ZONE).date()
+    return all(today in page.green(asset) for asset in ASSETS)
+
+
+def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
+    page = Page()
+    demo = running(
+        ["make", "demo", f"PORT={page.port}", f"DEMO_HOME={tmp_path / 'home'}"],
+        tmp_path / "log",
+        PYTHON=sys.executable,
+        DEMAND_DATA_DIR=str(tmp_path / "data"),
+        # Set by a user for the live system; the demo must leave that alone.
+        INFLUXDB_V2_URL="http://127.0.0.1:1",
+    )
+    with demo as process:
+        wait_for(page.is_up, 180, process)
+        wait_for(lambda: today_is_green(page), 120, process)
+        (dashboard,) = wait_for(
+            lambda: re.findall("^The dashboard: (.*)$", (tmp_path / "log").read_text(), re.M),
+            60,
+            process,
+        )
+        assert '"RealDemand":[' in requests.get(dashboard, timeout=10).text
+    database = tmp_path / "data" / "demo" / "demand.duckdb"
+    with closing(duckdb.connect(str(database), read_only=True)) as base:
+        (hours,) = base.sql("select count(ForecastDemand) from influx_demand_points").fetchall()[0]
+    assert hours >= 23
+    assert not list(PROJECT.glob(".tmp_dagster_home_*"))
+
+
+def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Path) -> None:
+    page, home, data = Page(), tmp_path / "home", tmp_path / "data"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
+    yesterday = datetime.now(TIME_ZONE).date() - timedelta(days=1)
+    earlier = [yesterday - timedelta(days=n) for n in (4, 3, 2, 1)]
+
+    set_to = Settings(start_date=earlier[0], settle=timedelta())
+
+    def ledger() -> Ledger:
+        with DagsterInstance.from_config(str(home)) as instance:
+            points = AssetKey("influx_demand_points")
+            return read_ledger(instance, set_to, datetime.now(UTC))
+
+    # As if the machine had been off for three days, and then stopped yesterday at noon.
+    noon = datetime.combine(yesterday, time(12), TIME_ZONE)
+    with (
+        time_machine.travel(noon, tick=False),
+        Simulator(clock=lambda: noon) as api,
+        DagsterInstance.from_config(str(home)) as instance,
+    ):
+        before = Project(data, api.url, instance)
+        assert before.materialize(str(earlier[0])).success
+        assert before.materialize(str(yesterday)).success
+    assert [ledger().state(day) for day in (*earlier, yesterday)] == [
+        State.INGESTED,
+        *[State.MISSING] * 3,
+        State.OPEN,
+    ]
+
+    def well() -> bool:
+        now = ledger()
+        fresh = now.stored.get(now.today)
+        return bool(fresh) and not now.days(State.OPEN, State.MISSING, State.IN_PROGRESS)
+
+    # An API that is an hour ahead has all of yesterday, also a minute after midnight.
+    with (
+        Simulator(clock=lambda: datetime.now(UTC) + timedelta(hours=1)) as api,
+        running(
+            ["make", "run", f"PORT={page.port}"],
+            tmp_path / "log",
+            PYTHON=sys.executable,
+            DAGSTER_HOME=str(home),
+            DEMAND_DATA_DIR=str(data),
+            DEMAND_SETTLE_MINUTES="0.01",
+            REDATA_BASE_URL=api.url,
+        ) as process,
+    ):
+        wait_for(page.is_up, 180, process)
+        wait_for(lambda: today_is_green(page), 120, process)
+        wait_for(well, 120, process)
+    with closing(duckdb.connect(str(data / "demand.duckdb"), read_only=True)) as base:
+        days = base.sql(
+            "select date_trunc('day', time at time zone 'Europe/Madrid')::date, count(RealDemand)"
+            " from influx_demand_points group by 1"
+        ).fetchall()
+    stored = dict(days)
+    for day in (*earlier, yesterday):
+        assert stored[day] == len(day_hours(day))
+
+
+def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    store, show = (
+        next(block for block in blocks if words in block)
+        for words in ("dagster asset materialize", "import duckdb")
+    )
+    # As written but for the folders: those in the checkout are the developer's own.
+    store = store.replace("$PWD/.dagster/live", str(tmp_path))
+    show = show.replace("data/demand.duckdb", str(tmp_path / "data/demand.duckdb"))
+    # Dagster reads the `.env` of the folder that it is started in; a developer's is no test's.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".venv").symlink_to(PROJECT / ".venv")
+    with Simulator() as api:
+        done = subprocess.run(
+            ["bash", "-ec", store + show],
+            cwd=elsewhere,
+            env={
+                **os.environ,
+                **NO_SETTINGS,
+                "REDATA_BASE_URL": api.url,
+                "DEMAND_DATA_DIR": str(tmp_path / "data"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ForecastDemand" in done.stdout
+    assert "2023-02-19 22:00:00" in done.stdout
+
+
+def test_make_backtest_judges_days_and_draws_them(tmp_path: Path) -> None:
+    picture = tmp_path / "backtest.html"
+    days = "--train-from 2022-10-01 --first 2023-04-10 --last 2023-04-12"
+    told = subprocess.run(
+        ["make", "backtest", f"ARGS={days} --html {picture}"],
+        cwd=PROJECT,
+        env={**os.environ, "DEMAND_RECORDINGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    (row,) = re.findall(r"^\| all \|(.*)\|$", told, re.M)
+    model, _, naive = (float(cell) for cell in row.split("|")[:3])
+    assert 0 < model < naive
+    assert "<html>" in picture.read_text()[:200]

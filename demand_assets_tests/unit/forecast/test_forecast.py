@@ -1,0 +1,357 @@
+"""The forecast looks at nothing but the past, whatever the past looks like, and beats the naive."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from demand_assets.demand.days import day_hours, days_between
+from demand_assets.demand.hourly import hourly_frame
+from demand_assets.forecast import (
+    HISTORY_DAYS,
+    TRAINING_DAYS_NEEDED,
+    Model,
+    Score,
+    TooLittleHistoryError,
+    UnknownModelError,
+    features,
+    holiday_share,
+    issue_time,
+    score,
+    weekly_naive,
+)
+from demand_assets.forecast.features import by_local_hour, known_demand
+from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE
+from demand_assets.redata import read_samples
+from demand_assets.simulator.days import _hourly
+from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
+
+DAY = date(2022, 4, 12)
+"""In the week before Easter: its features look at holidays, past and to come."""
+ODD_DAYS = [date(2022, 3, 27), date(2021, 10, 31)]
+FIRST, LAST = date(2021, 9, 1), date(2022, 5, 31)
+A_DAY = timedelta(days=1)
+properties = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def synthetic_history(first: date, last: date) -> pd.DataFrame:
+    """The simulator's synthetic demand, by local hour; the operator errs by 1 %."""
+    days = []
+    for day in days_between(first, last):
+        hours = day_hours(day)
+        real = np.array(_hourly(day))[hours.tz_convert(TIME_ZONE.key).hour]
+        days.append(pd.DataFrame({REAL: real, FORECAST: real * 1.01}, index=hours))
+    return pd.concat(days)
+
+
+@pytest.fixture(scope="module")
+def history() -> pd.DataFrame:
+    return synthetic_history(FIRST, LAST)
+
+
+@pytest.fixture(scope="module")
+def model(history: pd.DataFrame) -> Model:
+    return Model.train(history, issue_time(DAY))
+
+
+def after(history: pd.DataFrame, instant: datetime) -> np.ndarray:
+    """Which hours had not ended yet."""
+    ends = pd.DatetimeIndex(history.index) + pd.Timedelta(hours=1)
+    return np.asarray(ends > pd.Timestamp(instant))
+
+
+# Nothing later leaks in
+
+
+def test_a_forecast_is_made_at_noon_of_the_day_before() -> None:
+    assert issue_time(DAY) == datetime(2022, 4, 11, 10, tzinfo=UTC)
+    assert issue_time(DAY, time(9, 30)) == datetime(2022, 4, 11, 7, 30, tzinfo=UTC)
+
+
+@properties
+@given(
+    day=st.dates(date(2022, 3, 20), date(2022, 4, 30)),
+    which=st.floats(0, 1),
+    column=st.sampled_from([[REAL], [FORECAST], [REAL, FORECAST]]),
+    value=st.sampled_from([math.nan, 0.0, 1.0, 99_999.0]),
+)
+def test_no_value_after_the_issue_time_changes_the_forecast(
+    history: pd.DataFrame,
+    model: Model,
+    day: date,
+    which: float,
+    column: list[str],
+    value: float,
+) -> None:
+    later = np.flatnonzero(after(history, issue_time(day)))
+    changed = history.copy()
+    one = later[int(which * 47)]  # of the afternoon before, or of the day itself
+    changed.loc[history.index[one], column] = value
+    forecast = model.forecast(history, day)
+    pd.testing.assert_series_equal(model.forecast(changed, day), forecast, check_exact=True)
+    changed.loc[history.index[later], column] = value
+    pd.testing.assert_series_equal(model.forecast(changed, day), forecast, check_exact=True)
+    pd.testing.assert_series_equal(
+        model.forecast(history.iloc[: later[0]], day), forecast, check_exact=True
+    )
+    naive = weekly_naive(history, day)
+    pd.testing.assert_series_equal(weekly_naive(changed, day), naive, check_exact=True)
+
+
+def test_the_operators_forecast_is_never_looked_at(history: pd.DataFrame, model: Model) -> None:
+    changed = history.assign(**{FORECAST: math.nan})
+    pd.testing.assert_series_equal(model.forecast(changed, DAY), model.forecast(history, DAY))
+
+
+def test_the_last_hour_known_is_looked_at(history: pd.DataFrame, model: Model) -> None:
+    last = history.index[~after(history, issue_time(DAY))][-1]
+    assert last == pd.Timestamp(issue_time(DAY)) - pd.Timedelta(hours=1)
+    changed = history.copy()
+    changed.loc[last, REAL] *= 1.05
+    assert (model.forecast(changed, DAY) != model.forecast(history, DAY)).any()
+
+
+@pytest.mark.parametrize("at", [time(9, 30), time(12), time(18)])
+@pytest.mark.parametrize("day", [DAY, *ODD_DAYS, *(day + A_DAY for day in ODD_DAYS)], ids=str)
+def test_a_day_is_learnt_from_with_what_was_known_when_its_forecast_was_due(
+    history: pd.DataFrame, day: date, at: time
+) -> None:
+    first = day - HISTORY_DAYS * A_DAY
+    then = features(by_local_hour(known_demand(history, issue_time(day, at)), first, day), at)
+    since = features(by_local_hour(history[REAL], FIRST, LAST), at)
+    today = str(day)
+    pd.testing.assert_frame_equal(since.loc[[today]], then.loc[[today]], check_exact=True)
+
+
+def test_training_looks_at_nothing_after_its_present(history: pd.DataFrame, model: Model) -> None:
+    changed = history.copy()
+    changed.loc[after(history, issue_time(DAY))] = 99_999.0
+    again = Model.train(changed, issue_time(DAY))
+    assert again.description == model.description
+    assert again.forecast(history, DAY).equals(model.forecast(history, DAY))
+
+
+# Days and gaps
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [(DAY, 24), (date(2022, 3, 27), 23), (date(2021, 10, 31), 25)], ids=str
+)
+def test_a_day_has_all_its_hours(
+    history: pd.DataFrame, model: Model, day: date, hours: int
+) -> None:
+    by_model, by_naive = model.forecast(history, day), weekly_naive(history, day)
+    for forecast in (by_model, by_naive):
+        assert forecast.index.equals(day_hours(day))
+        assert (len(forecast), forecast.name, forecast.dtype) == (hours, MODEL, "float64")
+        assert forecast.between(10_000, 60_000).all()
+    naive_mape = score(by_naive, history[REAL]).mape_percent
+    assert score(by_model, history[REAL]).mape_percent < 0.8 * naive_mape
+
+
+@properties
+@given(st.sets(st.integers(0, HISTORY_DAYS * 24 - 1), max_size=300), st.sets(st.integers(1, 49)))
+def test_gaps_leave_no_gap_in_the_forecast(
+    history: pd.DataFrame, model: Model, hours: set[int], days: set[int]
+) -> None:
+    start = DAY - HISTORY_DAYS * A_DAY
+    gappy = history.loc[day_hours(start)[0] : day_hours(DAY)[0]].copy()
+    gappy.iloc[sorted(hours), 0] = math.nan
+    gone = [day_hours(DAY - n * A_DAY) for n in sorted(days)]
+    gappy = gappy[~gappy.index.isin([hour for day in gone for hour in day])]
+    try:
+        forecast = model.forecast(gappy, DAY)
+    except TooLittleHistoryError as error:
+        assert error.days < 7 <= error.needed
+        return
+    assert forecast.notna().all()
+    # The week before, were it all known, would be 1.19 % off.
+    assert score(forecast, history[REAL]).mape_percent < (1.15 if len(days) <= 5 else 6)
+
+
+def test_no_history_at_all_is_refused(history: pd.DataFrame, model: Model) -> None:
+    for some in (history.iloc[:0], history[history.index >= day_hours(DAY)[0]]):
+        with pytest.raises(TooLittleHistoryError, match=r"2022-04-12 .* 7 days, and 0 are known"):
+            model.forecast(some, DAY)
+        with pytest.raises(TooLittleHistoryError, match=r"weekly-naive .* 1 days, and 0 are known"):
+            weekly_naive(some, DAY)
+        with pytest.raises(TooLittleHistoryError, match="and 0 are known"):
+            Model.train(some, issue_time(DAY))
+
+
+def test_too_little_history_is_refused_and_just_enough_is_not(history: pd.DataFrame) -> None:
+    until = issue_time(FIRST + (TRAINING_DAYS_NEEDED + 1) * A_DAY)
+    with pytest.raises(TooLittleHistoryError) as refused:
+        Model.train(history.iloc[24:], until)
+    assert (refused.value.days, refused.value.needed) == (179, TRAINING_DAYS_NEEDED)
+    model = Model.train(history, until)
+    assert model.description.days == TRAINING_DAYS_NEEDED
+
+
+# A model is kept
+
+
+def test_a_model_comes_back_as_it_went(history: pd.DataFrame, model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert loaded.description == model.description
+    assert loaded.forecast(history, DAY).equals(model.forecast(history, DAY))
+    model_file, *trees_files = sorted(tmp_path.iterdir())
+    views = json.loads(model_file.read_text())["views"]
+    assert sorted(view["trees"] for view in views) == [file.name for file in trees_files]
+    assert all(file.read_text().startswith("tree\nversion=") for file in trees_files)
+
+
+def test_a_model_says_what_it_was_made_from(model: Model) -> None:
+    described = model.description
+    assert (described.issued_at, described.known_until) == ("12:00", "2022-04-11T12:00+02:00")
+    assert (described.first_day, described.last_day) == ("2021-09-01", "2022-04-10")
+    assert described.days == 222
+    assert described.validation_first_day == "2022-03-14"
+    assert described.validation_hours == 28 * 24 - 1 + 12  # clocks went forward
+    assert 0 < described.validation_mape_percent < 5
+    assert "same_hour_7_days_ago" in described.features
+
+
+def test_a_model_of_another_version_is_refused(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    file = tmp_path / "model.json"
+    file.write_text(file.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(UnknownModelError, match="of version 99, and this is version 2"):
+        Model.load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Model.load(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("damaged", ["model.json", "trees-*.txt"])
+def test_a_damaged_model_is_refused(model: Model, tmp_path: Path, damaged: str) -> None:
+    model.save(tmp_path)
+    file, *_ = tmp_path.glob(damaged)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UnknownModelError, match="is unreadable"):
+        Model.load(tmp_path)
+
+
+def test_a_model_takes_the_place_of_the_one_before(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "trees-of-an-older-one.txt").write_text("tree")
+    model.save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_forecasting_needs_no_dagster() -> None:
+    code = "import sys, demand_assets.forecast; sys.exit('dagster' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The weekly naive
+
+
+def test_the_naive_is_the_same_hour_of_the_clock_a_week_before() -> None:
+    days = days_between(date(2021, 10, 1), date(2021, 11, 30))
+    hours = pd.date_range(day_hours(days[0])[0], day_hours(days[-1])[-1], freq="h")
+    local = hours.tz_convert(TIME_ZONE.key)
+    real = pd.Series(local.day * 100.0 + local.hour, index=hours)
+
+    def naive(month: int, day: int) -> list[float]:
+        return weekly_naive(real, date(2021, month, day)).tolist()
+
+    assert naive(10, 28) == [2100.0 + hour for hour in range(24)]
+    assert naive(10, 31) == [2400.0, 2401, 2402, 2402, *(2400 + hour for hour in range(3, 24))]
+    assert naive(11, 2) == [2600.0 + hour for hour in range(24)]
+    assert naive(11, 7) == [3100.0 + hour for hour in range(24)]
+    real[day_hours(date(2021, 10, 21))[:3]] = math.nan
+    assert naive(10, 28)[:4] == [1400.0, 1401, 1402, 2103]
+
+
+def test_the_naive_knows_an_hour_that_the_week_before_did_not_have(history: pd.DataFrame) -> None:
+    forecast = weekly_naive(history, date(2022, 4, 3))
+    same = history[REAL].reindex(day_hours(date(2022, 4, 3)) - pd.Timedelta(days=7))
+    assert forecast.iloc[3:].tolist() == same.iloc[3:].tolist()
+    assert forecast.iloc[2] == history[REAL][day_hours(date(2022, 3, 20))[2]]
+
+
+# The calendar
+
+
+def test_a_holiday_counts_for_those_who_have_it() -> None:
+    assert holiday_share(date(2024, 10, 12)) == pytest.approx(1)
+    assert holiday_share(date(2023, 5, 2)) == pytest.approx(0.16, abs=0.02)  # Madrid alone
+    assert holiday_share(date(2023, 5, 3)) == 0
+
+
+def test_days_are_told_apart() -> None:
+    days = pd.date_range("2021-11-30", "2022-04-20")
+    unknown = pd.DataFrame(math.nan, index=days, columns=range(24))
+    table = features(unknown).xs(12, level="hour")
+
+    def days_with(feature: str, least: float = 0.9) -> list[str]:
+        return [f"{day:%m-%d}" for day in table.index[table[feature] >= least]]
+
+    assert days_with("bridge_day") == ["12-07", "01-07"]
+    assert days_with("holiday") == ["12-06", "12-08", "12-25", "01-01", "01-06", "04-15"]
+    assert days_with("good_friday") == ["04-15"]
+    assert days_with("days_after_christmas") == ["12-26", "12-27", "12-28", "12-29", "12-30"]
+    assert table["summer_time"].loc["2022-03-26":"2022-03-27"].tolist() == [0.0, 1.0]
+    assert days_with("clocks_changed_last_week")[::6] == ["03-27", "04-02"]
+
+
+# Figures
+
+
+def test_a_forecast_is_scored_over_the_hours_known() -> None:
+    hours = day_hours(DAY)[:5]
+    real = pd.Series([100.0, 200.0, math.nan, 400.0], index=hours[:4])
+    forecast = pd.Series([110.0, 190.0, 300.0, math.nan, 500.0], index=hours)
+    judged = score(forecast, real)
+    assert (judged.mape_percent, judged.bias_mw, judged.hours) == (pytest.approx(7.5), 0.0, 2)
+    assert score(forecast + 1, real).bias_mw == 1.0
+    assert score(forecast, real.replace(100.0, 0.0)).mape_percent == pytest.approx(5)
+    nothing = score(forecast.iloc[:0], real)
+    assert nothing.hours == 0 and math.isnan(nothing.mape_percent) and math.isnan(nothing.bias_mw)
+
+
+def test_the_model_beats_the_naive_on_recorded_days(recordings: Path) -> None:
+    """Three weeks, one of them after a holiday, from nine months of history."""
+    first, judged = date(2022, 2, 1), days_between(date(2022, 11, 7), date(2022, 11, 27))
+    frames = [
+        hourly_frame(read_samples(recorded_answer(recordings, day), day), day, now=LONG_AFTER)
+        for day in days_between(first, judged[-1])
+    ]
+    history = pd.concat(frames)
+    model = Model.train(history, issue_time(judged[0]))
+
+    def judge(known: Callable[[date], pd.DataFrame]) -> Score:
+        return score(pd.concat([model.forecast(known(d), d) for d in judged]), history[REAL])
+
+    by_model = judge(lambda _: history)
+    by_naive = score(pd.concat([weekly_naive(history, d) for d in judged]), history[REAL])
+    assert by_model.hours == by_naive.hours == 21 * 24
+    assert by_model.mape_percent < 0.6 * by_naive.mape_percent
+    assert by_model.mape_percent < 3
+    assert abs(by_model.bias_mw) < 500
+
+    def without_last_morning(day: date) -> pd.DataFrame:
+        return history[~history.index.isin(day_hours(day - A_DAY))]
+
+    def after_a_blackout(day: date) -> pd.DataFrame:
+        """At noon two days before, when most of the peninsula went dark until midnight."""
+        changed = history.copy()
+        changed.loc[day_hours(day - 2 * A_DAY)[12:], REAL] = 12_000.0
+        return changed
+
+    assert judge(without_last_morning).mape_percent < 1.5 * by_model.mape_percent
+    assert judge(after_a_blackout).mape_percent < 1.1 * by_model.mape_percent
