@@ -3,7 +3,9 @@
 PYTHON ?= python3
 PORT ?= 3000
 PAGE_PORT ?= $(shell expr $(PORT) + 1)
-VENV := .venv
+VENV ?= .venv
+# Which versions are installed: exactly those of constraints.txt, or the newest allowed ones.
+VERSIONS ?= --constraint constraints.txt
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Dagster, and beside it a server for the page of demand_dashboard.
@@ -16,13 +18,13 @@ DAGSTER_HOME ?= $(CURDIR)/.dagster/live
 DEMO_HOME ?= $(CURDIR)/.dagster/demo
 DEMAND_DATA_DIR ?= $(CURDIR)/data
 
-.PHONY: help run demo influxdb-dashboard test lint format bench backtest screenshots clean
+.PHONY: help run demo influxdb-dashboard test test-fast test-newest lint format bench backtest screenshots clean
 help:
 	@echo 'make demo   try it: a simulated API, an embedded database, http://localhost:$(PORT)'
 	@echo 'make run    the live API, into the store that .env names'
 	@echo 'make influxdb-dashboard   the dashboard, in the InfluxDB that .env names'
-	@echo 'make test   the tests          make lint   ruff and mypy          make bench   what a backfill costs'
-	@echo 'make backtest   how good the demand forecast is, over a year of days'
+	@echo 'make test   all tests          make test-fast   the unit tests          make lint   ruff and mypy'
+	@echo 'make bench   what a backfill costs          make backtest   how good the forecast is, over a year'
 
 run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 	cd $(DAGSTER_HOME) && DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
@@ -38,6 +40,14 @@ influxdb-dashboard: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 4 --dist load --maxschedchunk 1 $(ARGS)
+
+# The unit tier: no server, no Dagster instance, under a minute.
+test-fast: $(INSTALLED)
+	$(BIN)/pytest -n 4 --dist load --maxschedchunk 4 demand_assets_tests/unit $(ARGS)
+
+# All tests with the newest versions that pyproject.toml allows, in an environment of their own.
+test-newest:
+	$(MAKE) test VENV=.venv-newest VERSIONS='--upgrade --upgrade-strategy eager'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -59,7 +69,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .dagster/demo data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-newest .dagster/demo data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # Dagster puts the `.env` of the folder that it is started in above the environment, and the demo would
 # write to the live bucket. So it starts where there is none; the project reads its own, below it.
@@ -72,5 +82,5 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) --editable '.[dev]'
 	touch $@

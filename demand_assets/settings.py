@@ -1,10 +1,15 @@
-"""What can be set from outside, and what that may be."""
+"""The settings: their names, defaults and valid values. README.md has the table.
+
+`definitions.py` and the commands read them once from the environment and pass them on; no other
+module reads the environment.
+"""
 
 import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -13,22 +18,36 @@ from dotenv import dotenv_values, load_dotenv
 from upath import UPath
 
 PROJECT = Path(__file__).resolve().parents[1]
-"""The folder of dagster.yaml, `.env` and, unless told otherwise, the data."""
+"""The folder of dagster.yaml, `.env` and, by default, the data."""
 
 DAYS_PER_RUN = 10 * 31
-"""Ten full requests to the API. A run costs seconds before its first step, and of a long one more
-is lost when it fails; docs/performance.md has the measurements."""
+"""Ten full requests to the API. A run takes seconds before its first step, and a longer one loses
+more when it fails; docs/performance.md has the measurements."""
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How old today may be: the newest measured hour, and the last materialization."""
+    """How old today's newest measured hour and its last materialization may be."""
 
     warn_after: timedelta = timedelta(minutes=80)
     """An hour closes every 60 minutes, and is stored within 15."""
     fail_after: timedelta = timedelta(minutes=120)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Freshness":
+        freshness = cls(
+            warn_after=_read(environment, "DEMAND_FRESH_WARN_MINUTES", cls.warn_after, _minutes),
+            fail_after=_read(environment, "DEMAND_FRESH_FAIL_MINUTES", cls.fail_after, _minutes),
+        )
+        if not timedelta(minutes=1) <= freshness.warn_after < freshness.fail_after:
+            raise SettingError(
+                "DEMAND_FRESH_WARN_MINUTES must be at least 1, and less than"
+                " DEMAND_FRESH_FAIL_MINUTES."
+            )
+        return freshness
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Store:
     kind: str
     """``influxdb`` or ``duckdb``: the badge on the asset."""
     address: str
-    """For people to read, without credentials."""
+    """Where the store is, for people to read, without credentials."""
 
     def matches(self, address: str) -> bool:
         """Whether an address on record is this store. An embedded database may have been moved."""
@@ -53,7 +72,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set from outside; README.md has the table."""
+    """All settings, with their defaults."""
 
     redata_base_url: str = "https://apidatos.ree.es"
     redata_max_days_per_request: int = 31
@@ -91,40 +110,10 @@ class Settings:
         Raises:
             SettingError: a value cannot be used, or InfluxDB's are incomplete.
         """
-
-        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
-            text = environment.get(name, "").strip()
-            try:
-                return parse(text) if text else default
-            except ValueError as error:
-                raise SettingError(f"{name}={text}: {error}") from error
-
+        read = partial(_read, environment)
         url = read("INFLUXDB_V2_URL", None, _http_url)
         if url:
-            names = ("INFLUXDB_V2_TOKEN", "INFLUXDB_V2_ORG")
-            if missing := [n for n in names if not environment.get(n, "").strip()]:
-                raise SettingError(
-                    f"INFLUXDB_V2_URL is set, but {' and '.join(missing)} is not."
-                    " Set it, or unset INFLUXDB_V2_URL to use the embedded store."
-                )
-        freshness = Freshness(
-            warn_after=read("DEMAND_FRESH_WARN_MINUTES", Freshness.warn_after, _minutes),
-            fail_after=read("DEMAND_FRESH_FAIL_MINUTES", Freshness.fail_after, _minutes),
-        )
-        if not timedelta(minutes=1) <= freshness.warn_after < freshness.fail_after:
-            raise SettingError(
-                "DEMAND_FRESH_WARN_MINUTES must be at least 1, and less than"
-                " DEMAND_FRESH_FAIL_MINUTES."
-            )
-        data_dir = read("DEMAND_DATA_DIR", cls.data_dir, str)
-        data_path = UPath(data_dir)
-        if isinstance(data_path, os.PathLike):
-            data_dir = str(PROJECT / Path(data_path).expanduser())
-        elif not url:
-            raise SettingError(
-                f"DEMAND_DATA_DIR={data_dir} is not a local folder, and the embedded store needs"
-                " one. Set INFLUXDB_V2_URL, or a folder."
-            )
+            _require(environment, "INFLUXDB_V2_TOKEN", "INFLUXDB_V2_ORG")
         return cls(
             redata_base_url=read("REDATA_BASE_URL", cls.redata_base_url, _http_url),
             redata_max_days_per_request=read(
@@ -132,10 +121,10 @@ class Settings:
             ),
             redata_retry_seconds=read("REDATA_RETRY_SECONDS", cls.redata_retry_seconds, _positive),
             start_date=read("DEMAND_START_DATE", cls.start_date, date.fromisoformat),
-            data_dir=data_dir,
+            data_dir=_data_dir(read("DEMAND_DATA_DIR", cls.data_dir, str), is_local=not url),
             refresh=read("DEMAND_REFRESH_MINUTES", cls.refresh, _minutes),
             settle=read("DEMAND_SETTLE_MINUTES", cls.settle, _minutes),
-            freshness=freshness,
+            freshness=Freshness.from_environment(environment),
             forecast_at=read("DEMAND_FORECAST_TIME", cls.forecast_at, _full_hour),
             page_url=read("DEMAND_PAGE_URL", None, _http_url),
             influxdb_url=url,
@@ -145,8 +134,40 @@ class Settings:
         )
 
 
+def _read(
+    environment: Mapping[str, str], name: str, default: D, parse: Callable[[str], T]
+) -> D | T:
+    """A variable as the parser understands it, or the default if it is unset or empty."""
+    text = environment.get(name, "").strip()
+    try:
+        return parse(text) if text else default
+    except ValueError as error:
+        raise SettingError(f"{name}={text}: {error}") from error
+
+
+def _require(environment: Mapping[str, str], *names: str) -> None:
+    if missing := [name for name in names if not environment.get(name, "").strip()]:
+        raise SettingError(
+            f"INFLUXDB_V2_URL is set, but {' and '.join(missing)} is not."
+            " Set it, or unset INFLUXDB_V2_URL to use the embedded store."
+        )
+
+
+def _data_dir(data_dir: str, *, is_local: bool) -> str:
+    """An absolute path, or an address that fsspec knows."""
+    path = UPath(data_dir)
+    if isinstance(path, os.PathLike):
+        return str(PROJECT / Path(path).expanduser())
+    if is_local:
+        raise SettingError(
+            f"DEMAND_DATA_DIR={data_dir} is not a local folder, and the embedded store needs"
+            " one. Set INFLUXDB_V2_URL, or a folder."
+        )
+    return data_dir
+
+
 def load_settings_file(file: Path) -> None:
-    """Put what a `.env` says into the environment, below what is there."""
+    """Add the variables of a `.env` file to the environment, which has precedence."""
     load_dotenv(file)
     if (
         file.is_file()

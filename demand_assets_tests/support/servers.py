@@ -409,6 +409,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def listening_addresses(port: int) -> set[str]:
+    """The IPv4 and IPv6 addresses on which something listens at a port, as Linux lists them."""
+    listening = "0A"
+    addresses = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for row in Path("/proc/net", table).read_text().splitlines()[1:]:
+            address, row_port = row.split()[1].split(":")
+            if row.split()[3] == listening and int(row_port, 16) == port:
+                # Words of 32 bits, each with the bytes of this machine in reverse.
+                words = [bytes.fromhex(address[n : n + 8])[::-1] for n in range(0, len(address), 8)]
+                addresses.add(socket.inet_ntop(family, b"".join(words)))
+    return addresses
+
+
 def find_influxd(major: int) -> str:
     """The `influxd` of the given major version; two of them go by that name.
 

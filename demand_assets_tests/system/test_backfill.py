@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import pandas as pd
-from dagster import AssetKey, DagsterInstance
+from dagster import DagsterInstance
 
 from demand_assets.demand.days import days_between
 from demand_assets.grid import TIME_ZONE
@@ -51,7 +51,6 @@ class System:
         """The days that a person reads of as the cause of a failed run."""
         settings = Settings(start_date=YESTERDAY - timedelta(days=100))
         with DagsterInstance.from_config(str(self.folder / "home")) as instance:
-            points = AssetKey("influx_demand_points")
             ledger = read_ledger(instance, settings, datetime.now(UTC))
         return {day for attempt in ledger.attempts.values() for day in attempt.blamed}
 

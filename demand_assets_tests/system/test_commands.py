@@ -1,4 +1,4 @@
-"""The README's commands, run as they are written: web server, daemon, sensor and all."""
+"""The commands of the documentation, run as written: with web server, daemon and sensors."""
 
 import os
 import re
@@ -7,11 +7,12 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import duckdb
 import requests
 import time_machine
-from dagster import AssetKey, DagsterInstance
+from dagster import DagsterInstance
 
 from demand_assets.demand.days import day_hours
 from demand_assets.grid import TIME_ZONE
@@ -21,6 +22,7 @@ from demand_assets.settings import PROJECT, Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.support.project import ASSETS, Project
 from demand_assets_tests.support.running_system import NO_SETTINGS, Page, running, wait_for
+from demand_assets_tests.support.servers import listening_addresses
 
 
 def today_is_green(page: Page) -> bool:
@@ -28,14 +30,14 @@ def today_is_green(page: Page) -> bool:
     return all(today in page.green(asset) for asset in ASSETS)
 
 
-def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
+def test_make_demo_stores_today_and_listens_on_loopback_only(tmp_path: Path) -> None:
     page = Page()
     demo = running(
         ["make", "demo", f"PORT={page.port}", f"DEMO_HOME={tmp_path / 'home'}"],
         tmp_path / "log",
         PYTHON=sys.executable,
         DEMAND_DATA_DIR=str(tmp_path / "data"),
-        # Set by a user for the live system; the demo must leave that alone.
+        # Set by a user for the live system; the demo must not write to it.
         INFLUXDB_V2_URL="http://127.0.0.1:1",
     )
     with demo as process:
@@ -47,6 +49,8 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
             process,
         )
         assert '"RealDemand":[' in requests.get(dashboard, timeout=10).text
+        for port in (page.port, urlsplit(dashboard).port):
+            assert listening_addresses(port) == {"127.0.0.1"}
     database = tmp_path / "data" / "demo" / "demand.duckdb"
     with closing(duckdb.connect(str(database), read_only=True)) as base:
         (hours,) = base.sql("select count(ForecastDemand) from influx_demand_points").fetchall()[0]
@@ -54,21 +58,20 @@ def test_make_demo_stores_today_without_a_click(tmp_path: Path) -> None:
     assert not list(PROJECT.glob(".tmp_dagster_home_*"))
 
 
-def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Path) -> None:
+def test_make_run_refreshes_today_closes_yesterday_and_fills_a_gap(tmp_path: Path) -> None:
     page, home, data = Page(), tmp_path / "home", tmp_path / "data"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(PROJECT / "dagster.yaml")
     yesterday = datetime.now(TIME_ZONE).date() - timedelta(days=1)
     earlier = [yesterday - timedelta(days=n) for n in (4, 3, 2, 1)]
 
-    set_to = Settings(start_date=earlier[0], settle=timedelta())
+    settings = Settings(start_date=earlier[0], settle=timedelta())
 
     def ledger() -> Ledger:
         with DagsterInstance.from_config(str(home)) as instance:
-            points = AssetKey("influx_demand_points")
-            return read_ledger(instance, set_to, datetime.now(UTC))
+            return read_ledger(instance, settings, datetime.now(UTC))
 
-    # As if the machine had been off for three days, and then stopped yesterday at noon.
+    # The machine was off for three days, and was stopped yesterday at noon.
     noon = datetime.combine(yesterday, time(12), TIME_ZONE)
     with (
         time_machine.travel(noon, tick=False),
@@ -84,7 +87,7 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
         State.OPEN,
     ]
 
-    def well() -> bool:
+    def is_complete() -> bool:
         now = ledger()
         fresh = now.stored.get(now.today)
         return bool(fresh) and not now.days(State.OPEN, State.MISSING, State.IN_PROGRESS)
@@ -104,7 +107,7 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
     ):
         wait_for(page.is_up, 180, process)
         wait_for(lambda: today_is_green(page), 120, process)
-        wait_for(well, 120, process)
+        wait_for(is_complete, 120, process)
     with closing(duckdb.connect(str(data / "demand.duckdb"), read_only=True)) as base:
         days = base.sql(
             "select date_trunc('day', time at time zone 'Europe/Madrid')::date, count(RealDemand)"
@@ -115,16 +118,16 @@ def test_make_run_refreshes_today_closes_yesterday_and_heals_a_gap(tmp_path: Pat
         assert stored[day] == len(day_hours(day))
 
 
-def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> None:
+def test_command_line_of_the_readme_stores_and_shows_a_day(tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
     store, show = (
         next(block for block in blocks if words in block)
         for words in ("dagster asset materialize", "import duckdb")
     )
-    # As written but for the folders: those in the checkout are the developer's own.
+    # As written, except for the folders: those in the checkout belong to the developer.
     store = store.replace("$PWD/.dagster/live", str(tmp_path))
     show = show.replace("data/demand.duckdb", str(tmp_path / "data/demand.duckdb"))
-    # Dagster reads the `.env` of the folder that it is started in; a developer's is no test's.
+    # Dagster reads the `.env` of the folder that it is started in, which is the developer's.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / ".venv").symlink_to(PROJECT / ".venv")
@@ -148,11 +151,11 @@ def test_the_readmes_command_line_stores_a_day_and_shows_it(tmp_path: Path) -> N
     assert "2023-02-19 22:00:00" in done.stdout
 
 
-def test_make_backtest_judges_days_and_draws_them(tmp_path: Path) -> None:
-    picture = tmp_path / "backtest.html"
+def test_make_backtest_scores_days_and_draws_them(tmp_path: Path) -> None:
+    chart = tmp_path / "backtest.html"
     days = "--train-from 2022-10-01 --first 2023-04-10 --last 2023-04-12"
-    told = subprocess.run(
-        ["make", "backtest", f"ARGS={days} --html {picture}"],
+    printed = subprocess.run(
+        ["make", "backtest", f"ARGS={days} --html {chart}"],
         cwd=PROJECT,
         env={**os.environ, "DEMAND_RECORDINGS": ""},
         capture_output=True,
@@ -160,7 +163,7 @@ def test_make_backtest_judges_days_and_draws_them(tmp_path: Path) -> None:
         timeout=120,
         check=True,
     ).stdout
-    (row,) = re.findall(r"^\| all \|(.*)\|$", told, re.M)
+    (row,) = re.findall(r"^\| all \|(.*)\|$", printed, re.M)
     model, _, naive = (float(cell) for cell in row.split("|")[:3])
     assert 0 < model < naive
-    assert "<html>" in picture.read_text()[:200]
+    assert "<html>" in chart.read_text()[:200]

@@ -253,7 +253,6 @@ def test_folders_that_were_moved_keep_working(tmp_path: Path, synthetic_api: Sim
 
 
 def ledger_of(project: Project) -> dict[date, Stored]:
-    points = AssetKey(ASSETS[-1])
     return read_ledger(project.instance, project.settings, datetime(2026, 1, 15, tzinfo=UTC)).stored
 
 

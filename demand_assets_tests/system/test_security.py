@@ -1,4 +1,4 @@
-"""Nobody is let in: the token is shown nowhere, nothing on disk can run, others read no secret."""
+"""Secrets and access: the token is never shown, no pickle is stored, a proxy can require a login."""
 
 import os
 import re
@@ -29,8 +29,8 @@ def pickles(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.is_file() and p.read_bytes()[:2] == PICKLE]
 
 
-def test_the_token_is_nowhere_on_a_running_system(tmp_path: Path, influxdb1: InfluxDB1) -> None:
-    """Neither in what it prints and keeps, nor on the web page, nor in the list of processes."""
+def test_token_appears_nowhere_on_a_running_system(tmp_path: Path, influxdb1: InfluxDB1) -> None:
+    """Not in its output, files, web page or list of processes."""
     page, home = Page(), tmp_path / "home"
     home.mkdir()
     with (
@@ -53,7 +53,7 @@ def test_the_token_is_nowhere_on_a_running_system(tmp_path: Path, influxdb1: Inf
         shown = page.ask(RESOURCES)
         listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True)
         with_environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-    assert SECRET.encode() in with_environment  # it was there to be found
+    assert SECRET.encode() in with_environment  # so that the search below can find it
     assert "demand_store" in str(shown)
     assert SECRET not in str(shown)
     assert "dagster" in listed.stdout and SECRET not in listed.stdout
@@ -68,55 +68,46 @@ RESOURCES = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
         configFields { name defaultValueAsJson } nestedResources { name } } } } } }"""
 
 
-def test_the_page_listens_on_this_machine_only() -> None:
-    told = subprocess.run(
-        ["make", "-n", "run", "demo"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
-    starts = [line for line in told.splitlines() if "dagster dev" in line]
-    assert len(starts) == 2
-    assert all("--host 127.0.0.1" in line for line in starts)
-
-
-def test_the_demo_is_not_started_where_a_dotenv_lies(tmp_path: Path) -> None:
-    """Dagster would put what it says above the environment, and the demo's days into the bucket."""
-    told = subprocess.run(
+def test_demo_does_not_start_in_a_folder_with_a_dotenv(tmp_path: Path) -> None:
+    """Dagster prefers that file to the environment, so the demo would write to the live bucket."""
+    printed = subprocess.run(
         ["make", "-n", "demo", f"DEMO_HOME={tmp_path}"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    (start,) = [line for line in told.splitlines() if "dagster dev" in line]
+    (start,) = [line for line in printed.splitlines() if "dagster dev" in line]
     assert start.startswith(f"cd {tmp_path} && ")
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o644, True), (0o640, True)])
-def test_a_dotenv_that_others_may_read_is_told_of(
+def test_dotenv_with_a_token_that_others_can_read_is_warned_about(
     tmp_path: Path, mode: int, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFLUXDB_V2_TOKEN", "of the environment")
     file = tmp_path / ".env"
     file.write_text(f"INFLUXDB_V2_TOKEN={SECRET}\n")
     file.chmod(mode)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         load_settings_file(file)
-    assert ["chmod 600" in str(warning.message) for warning in told] == [True] * warned
-    assert SECRET not in str([str(warning.message) for warning in told])
+    assert ["chmod 600" in str(warning.message) for warning in caught] == [True] * warned
+    assert SECRET not in str([str(warning.message) for warning in caught])
     assert os.environ["INFLUXDB_V2_TOKEN"] == "of the environment"
     file.write_text("#INFLUXDB_V2_TOKEN=\n")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         load_settings_file(file)
         load_settings_file(tmp_path / "none")
-    assert not told
+    assert not caught
 
 
-def test_a_certificate_that_is_not_there_is_an_error_that_names_the_setting() -> None:
+def test_missing_certificate_is_an_error_that_names_the_setting() -> None:
     environment = {"INFLUXDB_V2_SSL_CA_CERT": "/no/such/file"}
     with pytest.raises(SettingError, match="INFLUXDB_V2_SSL_CA_CERT=/no/such/file"):
         Settings.from_environment(environment)
 
 
-def test_the_readmes_proxy_asks_for_a_name(tmp_path: Path) -> None:
+def test_documented_proxy_asks_for_a_password(tmp_path: Path) -> None:
     (block,) = re.findall(r"```nginx\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
     names, port, page = tmp_path / "demand.htpasswd", free_port(), free_port()
     names.write_text("ana:{PLAIN}sesame\n")
@@ -131,7 +122,7 @@ def test_the_readmes_proxy_asks_for_a_name(tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{port}/"
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with (
-        skipped_without_its_program(),
+        skip_if_program_is_missing(),
         nginx_server(block, address),
         ThreadingHTTPServer(("127.0.0.1", page), handler) as server,
     ):
@@ -144,7 +135,7 @@ def test_the_readmes_proxy_asks_for_a_name(tmp_path: Path) -> None:
 
 
 @contextmanager
-def skipped_without_its_program() -> Iterator[None]:
+def skip_if_program_is_missing() -> Iterator[None]:
     try:
         yield
     except ProgramMissing as missing:

@@ -1,9 +1,10 @@
-"""One day, a range, today: what ends up in the store, in the files and on the web page."""
+"""The ingest assets: what a day, a range and today leave in store, files and metadata."""
 
 import gzip
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,7 +27,7 @@ def synthetic(tmp_path: Path, synthetic_api: Simulator, instance: DagsterInstanc
 
 
 @pytest.mark.parametrize("day", PRINTED, ids=str)
-def test_a_recorded_day_is_stored_as_the_notebook_printed_it(replay: Project, day: date) -> None:
+def test_stored_day_equals_that_of_the_notebook(replay: Project, day: date) -> None:
     assert replay.materialize(day.isoformat()).success
     stored = replay.stored()
     assert as_printed(stored)[:10] == PRINTED[day]
@@ -34,13 +35,13 @@ def test_a_recorded_day_is_stored_as_the_notebook_printed_it(replay: Project, da
 
 
 @pytest.mark.parametrize(("day", "hours"), HOURS_OF_DAY)
-def test_a_day_has_all_its_hours(synthetic: Project, day: str, hours: int) -> None:
+def test_day_has_all_its_hours(synthetic: Project, day: str, hours: int) -> None:
     assert synthetic.materialize(day).success
     assert len(synthetic.stored()) == hours
     assert synthetic.stored().notna().all(axis=None)
 
 
-def test_a_month_takes_one_request_and_equals_its_days_alone(
+def test_month_takes_one_request_and_equals_its_single_days(
     replay: Project, recorded_api: Simulator, tmp_path: Path
 ) -> None:
     assert replay.materialize("2023-02-24", "2023-03-26").success
@@ -57,24 +58,24 @@ def test_a_month_takes_one_request_and_equals_its_days_alone(
         assert _samples(replay.folder, key) == _samples(alone.folder, key)
 
 
-def _samples(folder: Path, key: str) -> dict[str, list]:
+def _samples(folder: Path, key: str) -> dict[str, list[Any]]:
     answer = json.loads(gzip.decompress((folder / f"raw_ree_json/{key}.json.gz").read_bytes()))
     return {series["id"]: series["attributes"]["values"] for series in answer["included"]}
 
 
-def test_a_long_range_takes_as_few_requests_as_the_api_allows(
+def test_long_range_takes_as_few_requests_as_possible(
     synthetic: Project, synthetic_api: Simulator
 ) -> None:
     result = synthetic.materialize("2023-01-01", "2023-03-31")
     assert result.success
     assert [(last - first).days + 1 for first, last in synthetic_api.requests] == [31, 31, 28]
     assert len(synthetic.stored()) == 90 * 24 - 1
-    told = [entry.message for entry in synthetic.instance.all_logs(result.run_id)]
-    assert "90 of 90 days fetched in 3 requests." in told
-    assert f"Writing 2159 points of 90 days to DuckDB {synthetic.folder}/demand.duckdb." in told
+    log = [entry.message for entry in synthetic.instance.all_logs(result.run_id)]
+    assert "90 of 90 days fetched in 3 requests." in log
+    assert f"Writing 2159 points of 90 days to DuckDB {synthetic.folder}/demand.duckdb." in log
 
 
-def test_today_has_measured_hours_that_are_over_and_forecasts_to_come(
+def test_today_has_measured_past_and_forecast_future_hours(
     tmp_path: Path, instance: DagsterInstance
 ) -> None:
     now = datetime(2023, 5, 10, 12, 11, tzinfo=UTC)  # 14:11 in Madrid; the API is at 14:05
@@ -101,7 +102,7 @@ def test_materializing_again_stores_the_same(synthetic: Project) -> None:
     assert files < synthetic.files()
 
 
-def test_each_day_of_a_range_has_figures_of_its_own(synthetic: Project) -> None:
+def test_each_day_of_a_range_has_its_own_metadata(synthetic: Project) -> None:
     assert synthetic.materialize("2023-03-25", "2023-03-27").success
     figures = {
         (asset, key): _metadata(synthetic.instance, asset, key)
@@ -129,7 +130,7 @@ def test_each_day_of_a_range_has_figures_of_its_own(synthetic: Project) -> None:
     assert frame != figures["hourly_demand_frame", "2023-03-25"]
 
 
-def _metadata(instance: DagsterInstance, asset: str, key: str) -> dict:
+def _metadata(instance: DagsterInstance, asset: str, key: str) -> dict[str, Any]:
     records = instance.fetch_materializations(
         AssetRecordsFilter(asset_key=AssetKey(asset), asset_partitions=[key]), limit=1
     ).records
@@ -139,7 +140,7 @@ def _metadata(instance: DagsterInstance, asset: str, key: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("fault", "came", "mend"),
+    ("fault", "reason", "advice"),
     [
         ("no-data", "no data for the selected filters", "once the operator has published it"),
         ("outage", "502", "when REData is back"),
@@ -150,21 +151,19 @@ def _metadata(instance: DagsterInstance, asset: str, key: str) -> dict:
         ("nan", "NaN", "the API has changed"),
     ],
 )
-def test_a_day_that_cannot_be_had_says_so_and_stores_nothing(
-    synthetic: Project, synthetic_api: Simulator, fault: str, came: str, mend: str
+def test_failing_day_explains_itself_and_stores_nothing(
+    synthetic: Project, synthetic_api: Simulator, fault: str, reason: str, advice: str
 ) -> None:
     synthetic_api.faults["2023-05-10"] = fault
     text = failure_text(synthetic.materialize("2023-05-10"))
     last_line = text.splitlines()[-1]
     assert "2023-05-10" in last_line
-    assert came in last_line
-    assert mend in last_line
+    assert reason in last_line
+    assert advice in last_line
     assert synthetic.files() == set()
 
 
-def test_a_failing_range_names_its_bad_days_in_the_failure(
-    synthetic: Project, synthetic_api: Simulator
-) -> None:
+def test_failing_range_names_its_failed_days(synthetic: Project, synthetic_api: Simulator) -> None:
     synthetic_api.faults |= {"2023-05-10": "no-data", "2023-05-12": "refused"}
     result = synthetic.materialize("2023-05-08", "2023-05-14")
     assert "2 of 7 days failed" in failure_text(result)
@@ -174,17 +173,17 @@ def test_a_failing_range_names_its_bad_days_in_the_failure(
     assert user_data.metadata["failed_days"].value == ["2023-05-10", "2023-05-12"]
 
 
-def test_a_past_day_without_measured_demand_does_not_reach_the_store(
+def test_past_day_without_measured_demand_is_not_stored(
     synthetic: Project, synthetic_api: Simulator
 ) -> None:
     synthetic_api.faults["2023-05-10"] = "empty-series"
     text = failure_text(synthetic.materialize("2023-05-10"))
     assert "2023-05-10" in text
-    assert "none of its hours has measured demand" in text
+    assert "none of its hours has RealDemand" in text
     assert "demand.duckdb" not in synthetic.files()
 
 
-def test_the_stored_frame_is_what_a_reader_loads(synthetic: Project) -> None:
+def test_loaded_frame_equals_the_stored_one(synthetic: Project) -> None:
     assert synthetic.materialize("2022-10-29", "2022-10-31").success
 
     def load(asset: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The hourly frame keeps its promises: on real days, on made-up ones and on spoiled ones."""
+"""Hourly frames, their figures and their missing samples: recorded, synthetic and broken days."""
 
 import json
 import math
@@ -15,18 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demand_assets.demand.days import day_hours
-from demand_assets.demand.errors import ImplausibleDemandError, NoRealDemandError
+from demand_assets.demand.days import day_hours, frames_by_day
+from demand_assets.demand.errors import DayError, ImplausibleDemandError, NoRealDemandError
 from demand_assets.demand.figures import describe_frame, describe_samples
-from demand_assets.demand.hourly import day_of_hours, hourly_frame
+from demand_assets.demand.hourly import hourly_frame
 from demand_assets.demand.quality import check_plausible
 from demand_assets.demand.samples import missing_samples
-from demand_assets.grid import FORECAST, FORECAST_DEMAND, REAL, REAL_DEMAND, TIME_ZONE
-from demand_assets.redata import Answer, MalformedAnswerError, REDataError, read_samples
+from demand_assets.grid import COLUMNS, FORECAST, FORECAST_DEMAND, REAL, REAL_DEMAND, TIME_ZONE
+from demand_assets.redata import Answer, MalformedAnswerError, last_update, read_samples
 from demand_assets.simulator import Simulator
 from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
 from demand_assets_tests.support.truth import HOURS_OF_DAY, PRINTED, as_printed
 
+REAL_ID, FORECAST_ID = str(REAL_DEMAND.api_id), str(FORECAST_DEMAND.api_id)
 HOUR = timedelta(hours=1)
 FINER_SINCE = datetime(2022, 5, 23, 19, tzinfo=UTC)
 """From here on samples come every 5 minutes, before every 10."""
@@ -56,7 +57,7 @@ def frame_of(answer: Answer, day: date, now: datetime = LONG_AFTER) -> pd.DataFr
     return hourly_frame(read_samples(answer, day), day, now=now)
 
 
-def values_of(answer: Answer, series_id: str = REAL_DEMAND) -> list[Any]:
+def values_of(answer: Answer, series_id: str = REAL_ID) -> list[Any]:
     return next(s for s in answer["included"] if s["id"] == series_id)["attributes"]["values"]
 
 
@@ -83,7 +84,7 @@ def local_hours(column: pd.Series) -> list[str]:
     return list(index.tz_convert(TIME_ZONE.key).strftime("%H:%M"))
 
 
-# The rules once more, in plain Python
+# The rules implemented again, in plain Python
 
 
 def hours_of(day: date) -> list[datetime]:
@@ -101,7 +102,7 @@ def reference(
     answer: Answer, day: date, spacing: Callable[[datetime], timedelta] = published_every
 ) -> dict[datetime, tuple[float, float]]:
     """Hour to real and forecast, NaN where unknown."""
-    known: dict[str, dict[datetime, float]] = {REAL_DEMAND: {}, FORECAST_DEMAND: {}}
+    known: dict[str, dict[datetime, float]] = {REAL_ID: {}, FORECAST_ID: {}}
     for series in answer["included"]:
         for sample in series["attributes"]["values"]:
             if sample["value"] is not None and series["id"] in known:
@@ -114,9 +115,9 @@ def reference(
 
     means = {}
     for hour in hours_of(day):
-        over = any(at >= hour + HOUR - spacing(hour) for at in known[REAL_DEMAND])
-        real = mean(REAL_DEMAND, hour) if over else math.nan
-        forecast = mean(FORECAST_DEMAND, hour)
+        over = any(at >= hour + HOUR - spacing(hour) for at in known[REAL_ID])
+        real = mean(REAL_ID, hour) if over else math.nan
+        forecast = mean(FORECAST_ID, hour)
         if not math.isnan(real) or not math.isnan(forecast):
             means[hour] = real, forecast
     return means
@@ -129,7 +130,7 @@ def assert_as_reference(frame: pd.DataFrame, means: dict[datetime, tuple[float, 
 
 
 def assert_promises(frame: pd.DataFrame, day: date) -> None:
-    assert list(frame.columns) == [REAL, FORECAST]
+    assert list(frame.columns) == COLUMNS == [REAL, FORECAST]
     assert list(frame.dtypes) == ["float64", "float64"]
     assert frame.index.dtype == "datetime64[ns, UTC]"
     assert frame.index.name == "time"
@@ -139,7 +140,7 @@ def assert_promises(frame: pd.DataFrame, day: date) -> None:
     assert not frame.isna().all(axis=1).any()
 
 
-def test_recorded_days_all_year_round_follow_the_rules(recordings: Path) -> None:
+def test_recorded_days_follow_the_rules(recordings: Path) -> None:
     days = sorted(date.fromisoformat(p.name[:10]) for p in recordings.glob("*.json.gz"))
     for day in [*days[::15], *ODD_DAYS]:
         answer = recorded_answer(recordings, day)
@@ -160,26 +161,26 @@ def test_synthetic_days_follow_the_rules(day: date) -> None:
 
 
 @pytest.mark.parametrize("day", PRINTED, ids=str)
-def test_the_hours_are_those_that_the_notebook_printed(recordings: Path, day: date) -> None:
+def test_hours_equal_those_of_the_notebook(recordings: Path, day: date) -> None:
     frame = frame_of(recorded_answer(recordings, day), day)
     assert as_printed(frame)[:10] == PRINTED[day]
 
 
 @pytest.mark.parametrize(("day", "hours"), HOURS_OF_DAY)
-def test_a_day_has_23_24_or_25_hours(answer_of: AnswerOf, day: str, hours: int) -> None:
+def test_day_has_23_24_or_25_hours(answer_of: AnswerOf, day: str, hours: int) -> None:
     frame = frame_of(answer_of(date.fromisoformat(day)), date.fromisoformat(day))
     assert len(frame) == hours
     assert not frame.isna().any(axis=None)
     assert list(frame.index) == list(day_hours(date.fromisoformat(day)))
-    assert set(day_of_hours(frame)) == {day}
+    assert len(frames_by_day(frame, [day])[day]) == hours
 
 
-def test_a_recording_made_before_the_day_ended_has_its_21_hours(recordings: Path) -> None:
+def test_recording_made_before_the_day_ended_has_21_hours(recordings: Path) -> None:
     frame = frame_of(recorded_answer(recordings, date(2024, 6, 16)), date(2024, 6, 16))
     assert local_hours(frame[REAL]) == [f"{hour:02}:00" for hour in range(21)]
 
 
-def test_a_day_without_any_hour_over_is_an_error_once_it_is_past(answer_of: AnswerOf) -> None:
+def test_past_day_without_a_measured_hour_is_an_error(answer_of: AnswerOf) -> None:
     day = date(2024, 6, 17) if answer_of is not synthetic_answer else FIVE_MINUTES
     answer = cut(answer_of(day), day, "00:25")
     with pytest.raises(NoRealDemandError, match=f"^{day}: .*past.*materialize the day again"):
@@ -192,7 +193,7 @@ def test_a_day_without_any_hour_over_is_an_error_once_it_is_past(answer_of: Answ
 # Any answer
 
 
-def test_languages_and_order_make_no_difference(answer_of: AnswerOf) -> None:
+def test_titles_and_order_do_not_matter(answer_of: AnswerOf) -> None:
     day = date(2022, 5, 23)
     answer = answer_of(day)
     shuffled = deepcopy(answer)
@@ -210,7 +211,7 @@ def test_spanish_and_english_answers_give_the_same_frame() -> None:
     pd.testing.assert_frame_equal(frame_of(english, FIVE_MINUTES), frame_of(spanish, FIVE_MINUTES))
 
 
-def test_a_null_is_no_sample(answer_of: AnswerOf) -> None:
+def test_null_is_not_a_sample(answer_of: AnswerOf) -> None:
     answer = answer_of(FIVE_MINUTES)
     spoiled, shorter = deepcopy(answer), deepcopy(answer)
     for sample in values_of(spoiled)[2::3]:
@@ -222,7 +223,7 @@ def test_a_null_is_no_sample(answer_of: AnswerOf) -> None:
 
 
 @pytest.mark.parametrize("last", [2, None])
-def test_of_two_samples_at_one_instant_the_last_wins(
+def test_last_of_two_samples_at_one_instant_is_kept(
     answer_of: AnswerOf, last: float | None
 ) -> None:
     day = TEN_MINUTES
@@ -251,12 +252,12 @@ def test_of_two_samples_at_one_instant_the_last_wins(
         (date(2022, 5, 23), "21:50", 20),
     ],
 )
-def test_today_keeps_the_hours_that_are_over(
+def test_today_has_the_hours_that_are_over(
     answer_of: AnswerOf, day: date, clock: str, last_hour: int, has_forecast: bool
 ) -> None:
     answer = cut(answer_of(day), day, clock)
     if not has_forecast:
-        answer = without(answer, FORECAST_DEMAND)
+        answer = without(answer, FORECAST_ID)
     frame = frame_of(answer, day, now=noon(day))
     assert local_hours(frame[REAL]) == [f"{hour:02}:00" for hour in range(last_hour + 1)]
     assert len(frame[FORECAST].dropna()) == (24 if has_forecast else 0)
@@ -266,7 +267,7 @@ def test_today_keeps_the_hours_that_are_over(
 @pytest.mark.parametrize(
     ("last_known", "last_hour"), [("14:45", 13), ("14:50", 13), ("14:55", 14), ("13:50", 12)]
 )
-def test_nulls_in_the_last_slots_tell_nothing(
+def test_hour_is_not_over_while_its_last_slots_are_null(
     answer_of: AnswerOf, last_known: str, last_hour: int
 ) -> None:
     answer = cut(answer_of(FIVE_MINUTES), FIVE_MINUTES, "15:30")
@@ -277,15 +278,15 @@ def test_nulls_in_the_last_slots_tell_nothing(
     assert local_hours(frame[REAL])[-1] == f"{last_hour:02}:00"
 
 
-def test_a_later_sample_ends_an_hour_whose_last_slot_is_unknown() -> None:
+def test_hour_is_over_once_a_later_sample_is_known() -> None:
     answer = cut(synthetic_answer(FIVE_MINUTES), FIVE_MINUTES, "15:00")
     values_of(answer)[-2]["value"] = None
     frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
     assert local_hours(frame[REAL])[-1] == "14:00"
 
 
-def test_a_sample_without_neighbours_ends_its_hour_in_the_last_five_minutes_only() -> None:
-    answer = without(cut(synthetic_answer(FIVE_MINUTES), FIVE_MINUTES, "14:55"), FORECAST_DEMAND)
+def test_lone_sample_ends_its_hour_in_the_last_five_minutes_only() -> None:
+    answer = without(cut(synthetic_answer(FIVE_MINUTES), FIVE_MINUTES, "14:55"), FORECAST_ID)
     values = values_of(answer)
     for last, hours in ((values[-2], 14), (values[-1], 15)):
         values_of(answer)[:] = [v for v in values if v["datetime"][11:13] != "14"] + [last]
@@ -293,7 +294,7 @@ def test_a_sample_without_neighbours_ends_its_hour_in_the_last_five_minutes_only
         assert len(frame) == hours
 
 
-def test_an_id_may_come_as_a_number() -> None:
+def test_series_id_may_be_a_number() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     expected = frame_of(answer, FIVE_MINUTES)
     for series in answer["included"]:
@@ -302,12 +303,12 @@ def test_an_id_may_come_as_a_number() -> None:
 
 
 @pytest.mark.parametrize("now", [noon(FIVE_MINUTES), LONG_AFTER], ids=["today", "past"])
-def test_a_missing_real_series_is_an_error(now: datetime) -> None:
-    with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series of measured demand"):
-        frame_of(without(synthetic_answer(FIVE_MINUTES), REAL_DEMAND), FIVE_MINUTES, now)
+def test_missing_required_series_is_an_error(now: datetime) -> None:
+    with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series RealDemand"):
+        frame_of(without(synthetic_answer(FIVE_MINUTES), REAL_ID), FIVE_MINUTES, now)
 
 
-def test_a_day_is_past_by_madrids_calendar() -> None:
+def test_day_is_past_after_midnight_in_madrid() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     values_of(answer).clear()
     late, midnight = (
@@ -319,7 +320,7 @@ def test_a_day_is_past_by_madrids_calendar() -> None:
         frame_of(answer, FIVE_MINUTES, now=midnight)
 
 
-def test_an_answer_without_any_sample_gives_an_empty_frame_today() -> None:
+def test_answer_without_samples_gives_an_empty_frame_today() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     for series in answer["included"]:
         series["attributes"]["values"] = []
@@ -328,15 +329,15 @@ def test_an_answer_without_any_sample_gives_an_empty_frame_today() -> None:
     assert_promises(frame, FIVE_MINUTES)
 
 
-def test_a_missing_forecast_is_unknown_for_every_hour() -> None:
+def test_missing_forecast_is_nan_in_every_hour() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
-    frame = frame_of(without(answer, FORECAST_DEMAND), FIVE_MINUTES)
+    frame = frame_of(without(answer, FORECAST_ID), FIVE_MINUTES)
     assert frame[FORECAST].isna().all()
     pd.testing.assert_series_equal(frame[REAL], frame_of(answer, FIVE_MINUTES)[REAL])
     assert_promises(frame, FIVE_MINUTES)
 
 
-def test_hours_of_which_nothing_is_known_are_left_out() -> None:
+def test_hours_without_any_value_are_left_out() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     for series in answer["included"]:
         values = series["attributes"]["values"]
@@ -376,9 +377,9 @@ def answers(draw: st.DrawFn, spacing: int = 5) -> Answer:
     grid = [hours_of(DAY)[0] + timedelta(minutes=n) for n in range(0, 25 * 60, spacing)]
     forecast = draw(st.permutations([{"value": 5, "datetime": at.isoformat()} for at in grid]))
     samples = {
-        REAL_DEMAND: draw(st.lists(sample, max_size=40)),
+        REAL_ID: draw(st.lists(sample, max_size=40)),
         "545": [],
-        FORECAST_DEMAND: [*forecast, *draw(st.lists(sample, max_size=5))],
+        FORECAST_ID: [*forecast, *draw(st.lists(sample, max_size=5))],
     }
     ids = draw(st.permutations(list(samples)))
     return {
@@ -389,7 +390,7 @@ def answers(draw: st.DrawFn, spacing: int = 5) -> Answer:
 
 @properties
 @given(spacing=st.sampled_from([5, 10]), data=st.data())
-def test_any_samples_give_the_hours_of_the_rules(spacing: int, data: st.DataObject) -> None:
+def test_any_samples_give_the_hours_that_the_rules_say(spacing: int, data: st.DataObject) -> None:
     answer = data.draw(answers(spacing))
     means = reference(answer, DAY, lambda _: timedelta(minutes=spacing))
     if all(math.isnan(real) for real, _ in means.values()):
@@ -406,7 +407,7 @@ wild = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from([10**400, -(10**400), 1e308, math.inf, math.nan, "24309", REAL_DEMAND])
+    | st.sampled_from([10**400, -(10**400), 1e308, math.inf, math.nan, "24309", REAL_ID])
     | st.sampled_from(["2022-10-30T12:00", "2022-10-30T25:00:00+01:00", "2022-W43-7T12:00+01:00"])
     | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1677-01-01T00Z"]),
     lambda inner: (
@@ -435,7 +436,7 @@ def spoiled_answers(draw: st.DrawFn) -> Any:
     """Answers in which something is missing or something else."""
     answer = deepcopy(draw(answers()))
     # The forecast would take up nearly all the places.
-    values_of(answer, FORECAST_DEMAND)[3:] = []
+    values_of(answer, FORECAST_ID)[3:] = []
     for _ in range(draw(st.integers(1, 3))):
         if not (all_places := list(places(answer))):
             break
@@ -449,16 +450,16 @@ def spoiled_answers(draw: st.DrawFn) -> Any:
 
 @settings(properties, max_examples=200)
 @given(answer=spoiled_answers() | wild, past=st.booleans())
-def test_a_wild_answer_gives_a_frame_as_promised_or_a_typed_error(answer: Any, past: bool) -> None:
+def test_wild_answer_gives_a_valid_frame_or_a_typed_error(answer: Any, past: bool) -> None:
     try:
         frame = frame_of(answer, DAY, now=LONG_AFTER if past else noon(DAY))
-    except REDataError as error:
+    except DayError as error:
         assert str(error).startswith(f"{DAY}: ")
         assert str(error).isprintable()  # in one line, too
         assert len(str(error)) < 500
         return
     assert_promises(frame, DAY)
-    for column, series_id in ((REAL, REAL_DEMAND), (FORECAST, FORECAST_DEMAND)):
+    for column, series_id in ((REAL, REAL_ID), (FORECAST, FORECAST_ID)):
         known = [
             sample["value"]
             for series in answer["included"]
@@ -468,7 +469,8 @@ def test_a_wild_answer_gives_a_frame_as_promised_or_a_typed_error(answer: Any, p
         ]
         for mean in frame[column].dropna():
             assert min(known) - 1e-6 <= mean <= max(known) + 1e-6
-    assert describe_samples(answer)["samples"] >= 0
+    assert describe_samples(read_samples(answer)[REAL])["samples"] >= 0
+    assert set(last_update(answer)) <= {"last_update"}
     figures = describe_frame(frame, DAY)
     assert all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
 
@@ -476,8 +478,8 @@ def test_a_wild_answer_gives_a_frame_as_promised_or_a_typed_error(answer: Any, p
 @pytest.mark.parametrize(
     "wrong", [True, "24309", "NaN", math.inf, -math.inf, math.nan, 10**400, 1e300, [], {}]
 )
-@pytest.mark.parametrize("series_id", [REAL_DEMAND, FORECAST_DEMAND])
-def test_what_is_no_demand_in_mw_is_an_error(series_id: str, wrong: Any) -> None:
+@pytest.mark.parametrize("series_id", [REAL_ID, FORECAST_ID])
+def test_value_that_is_not_a_number_of_mw_is_an_error(series_id: str, wrong: Any) -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     values_of(answer, series_id)[7]["value"] = wrong
     with pytest.raises(MalformedAnswerError, match=r"^2023-02-19: .* where MW belong"):
@@ -491,7 +493,7 @@ def test_what_is_no_demand_in_mw_is_an_error(series_id: str, wrong: Any) -> None
         *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"),
     ],
 )
-def test_what_is_no_time_is_an_error(wrong: Any) -> None:
+def test_invalid_time_is_an_error(wrong: Any) -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     values_of(answer)[7]["datetime"] = wrong
     with pytest.raises(MalformedAnswerError, match=r"^2023-02-19: "):
@@ -511,20 +513,22 @@ def test_what_is_no_time_is_an_error(wrong: Any) -> None:
         (date(2022, 3, 27), 138, "10 min"),
     ],
 )
-def test_an_answer_is_described(
-    answer_of: AnswerOf, day: date, samples: int, resolution: str
-) -> None:
-    described = describe_samples(answer_of(day))
+def test_answer_is_described(answer_of: AnswerOf, day: date, samples: int, resolution: str) -> None:
+    answer = answer_of(day)
+    described = describe_samples(read_samples(answer)[REAL])
     last = datetime.combine(day, time(23, 60 - int(resolution.split()[0])), TIME_ZONE)
-    assert described.pop("last_update")
+    assert last_update(answer)["last_update"]
     assert described == {"samples": samples, "resolution": resolution, "last_sample": last}
 
 
-def test_a_bare_answer_is_described_by_what_it_has() -> None:
-    assert describe_samples({"data": None, "included": []}) == {"samples": 0}
+@pytest.mark.parametrize("data", [None, {}, {"attributes": {}}, {"attributes": None}])
+def test_answer_without_samples_and_header_is_described(data: Any) -> None:
+    answer = {"data": data, "included": []}
+    assert describe_samples(read_samples(answer)[REAL]) == {"samples": 0}
+    assert last_update(answer) == {}
 
 
-def test_a_frame_is_described() -> None:
+def test_frame_is_described() -> None:
     frame = pd.DataFrame(
         {REAL: [100.0, 200.0, math.nan], FORECAST: [110.0, 190.0, 60.0]},
         index=day_hours(FIVE_MINUTES)[:3],
@@ -547,14 +551,14 @@ def test_hours_of_zeros_have_no_percentage() -> None:
     assert "forecast_mape_percent" not in describe_frame(frame, FIVE_MINUTES)
 
 
-def test_an_empty_frame_is_described() -> None:
+def test_empty_frame_is_described() -> None:
     frame = pd.DataFrame({REAL: [], FORECAST: []}, index=day_hours(FIVE_MINUTES)[:0])
     assert describe_frame(frame, FIVE_MINUTES) == {"hours": 0, "hours_expected": 24}
 
 
-@pytest.mark.parametrize("series_id", [REAL_DEMAND, FORECAST_DEMAND])
+@pytest.mark.parametrize("series_id", [REAL_ID, FORECAST_ID])
 @pytest.mark.parametrize("wrong", [0, -5, 4_999, 60_001, 99_999])
-def test_demand_outside_of_what_spain_can_draw_is_an_error(series_id: str, wrong: float) -> None:
+def test_implausible_demand_is_an_error(series_id: str, wrong: float) -> None:
     good = {"value": 25_000, "datetime": "2023-05-10T00:00:00.000+02:00"}
     bad = {"value": wrong, "datetime": "2023-05-10T00:05:00.000+02:00"}
     answer = {"included": [{"id": series_id, "attributes": {"values": [good, bad]}}]}
@@ -571,14 +575,12 @@ def missing_of(answer: Answer, day: date, now: datetime = LONG_AFTER) -> list[st
 
 
 @pytest.mark.parametrize("day", [TEN_MINUTES, FIVE_MINUTES, *ODD_DAYS], ids=str)
-def test_a_whole_day_misses_no_sample(answer_of: AnswerOf, day: date) -> None:
+def test_complete_day_has_no_missing_samples(answer_of: AnswerOf, day: date) -> None:
     assert missing_of(answer_of(day), day) == []
 
 
 @pytest.mark.parametrize(("day", "step"), [(TEN_MINUTES, 10), (FIVE_MINUTES, 5)])
-def test_samples_that_are_missing_are_found_where_they_are(
-    answer_of: AnswerOf, day: date, step: int
-) -> None:
+def test_missing_samples_are_located(answer_of: AnswerOf, day: date, step: int) -> None:
     answer = answer_of(day)
     values = values_of(answer)
     per_hour = 60 // step
@@ -587,7 +589,7 @@ def test_samples_that_are_missing_are_found_where_they_are(
     assert missing_of(answer, day) == ["00:00", *(f"05:{m:02}" for m in range(0, 60, step))]
 
 
-def test_today_misses_only_samples_of_hours_that_are_over() -> None:
+def test_today_has_missing_samples_only_in_hours_that_are_over() -> None:
     now = datetime.combine(FIVE_MINUTES, time(14, 11), TIME_ZONE)
     answer = synthetic_answer(FIVE_MINUTES, clock=now)
     assert missing_of(answer, FIVE_MINUTES, now) == []
@@ -596,8 +598,8 @@ def test_today_misses_only_samples_of_hours_that_are_over() -> None:
     assert len(missing_of(answer, FIVE_MINUTES, LONG_AFTER)) > 10 * 11
 
 
-def test_a_day_without_measured_samples_misses_all() -> None:
-    answer = without(synthetic_answer(FIVE_MINUTES), REAL_DEMAND)
+def test_all_samples_are_missing_without_a_measured_series() -> None:
+    answer = without(synthetic_answer(FIVE_MINUTES), REAL_ID)
     assert len(missing_of(answer, FIVE_MINUTES)) == 288
-    answer = without(answer, FORECAST_DEMAND)
+    answer = without(answer, FORECAST_ID)
     assert len(missing_of(answer, FIVE_MINUTES)) == 288
