@@ -59,8 +59,8 @@ class DuckDBStore:
                 suppress(duckdb.CatalogException),  # The table has not been created yet.
             ):
                 rows = connection.execute(
-                    f"from {TABLE} where time >= coalesce($start, time)"
-                    " and time < coalesce($stop, 'infinity') order by time",
+                    f"from {TABLE} where time >= coalesce($start::TIMESTAMPTZ, time)"
+                    " and time < coalesce($stop::TIMESTAMPTZ, 'infinity') order by time",
                     {"start": start, "stop": stop},
                 ).df()
         return hourly_rows(rows, fields)
@@ -70,19 +70,16 @@ class DuckDBStore:
         connect = partial(duckdb.connect, self.database, read_only=read_only)
         try:
             Path(self.database).parent.mkdir(parents=True, exist_ok=True)
-            with closing(
-                call_with_retries(connect, _pause_after, RetryBudget(WAIT_SECONDS))
-            ) as connection:
+            connection = call_with_retries(connect, _pause_after, RetryBudget(WAIT_SECONDS))
+            with closing(connection):
                 yield connection
         except (duckdb.Error, OSError) as error:
-            verb = "read" if read_only else "written"
-            advice = (
-                "Another program has it open: close it there, and materialize again."
-                if _is_locked(error)
-                else "Check DEMAND_DATA_DIR, its free space and its permissions."
-            )
+            advice = "Check DEMAND_DATA_DIR, its free space and its permissions."
+            if _is_locked(error):
+                advice = "Another program has it open: close it there, and materialize again."
+            verb, reason = "read" if read_only else "written", str(error).partition("\n")[0]
             raise DuckDBAccessError(
-                f"DuckDB {self.database} cannot be {verb}: {error}. {advice}"
+                f"DuckDB {self.database} cannot be {verb}: {reason}. {advice}"
             ) from error
 
 

@@ -173,7 +173,9 @@ class InfluxDBStore:
         return hourly_rows(pd.DataFrame(rows, columns=["time", *fields]), fields)
 
 
-def _one_line(text: str | None) -> str:
+def _one_line(text: str | bytes | None) -> str:
+    if isinstance(text, bytes):  # of a query, whose answer the client does not decode
+        text = text.decode(errors="replace")
     return " ".join((text or "").split())
 
 
