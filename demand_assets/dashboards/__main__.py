@@ -7,7 +7,7 @@ import sys
 from demand_assets.dashboards import template
 from demand_assets.dashboards.influxdb import apply_dashboard
 from demand_assets.settings import PROJECT, SettingError, Settings, load_settings_file
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 
 
 def main() -> None:
@@ -33,14 +33,14 @@ def main() -> None:
     print(f"{dashboard.name}: {dashboard.link}")
 
 
-def _influxdb() -> InfluxDBResource:
+def _influxdb() -> InfluxDB:
     settings = Settings.from_environment(os.environ)
     if not settings.influxdb_url:
         raise SettingError(
             "INFLUXDB_V2_URL is not set: the dashboard needs an InfluxDB 2. Set it in .env,"
             " together with INFLUXDB_V2_TOKEN and INFLUXDB_V2_ORG."
         )
-    return InfluxDBResource(
+    return InfluxDB(
         url=settings.influxdb_url,
         token=os.environ["INFLUXDB_V2_TOKEN"],
         org=settings.influxdb_org,

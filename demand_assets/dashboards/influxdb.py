@@ -7,7 +7,7 @@ from influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
 
 from demand_assets.dashboards.template import build_template, dashboard_key
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Dashboard:
     """Its page."""
 
 
-def apply_dashboard(influxdb: InfluxDBResource) -> Dashboard:
+def apply_dashboard(influxdb: InfluxDB) -> Dashboard:
     """Bring the bucket's dashboard up to date; create it, and the bucket, where they are missing.
 
     Raises:
@@ -41,7 +41,7 @@ def apply_dashboard(influxdb: InfluxDBResource) -> Dashboard:
             ) from error
 
 
-def _apply(client: InfluxDBClient, influxdb: InfluxDBResource) -> Dashboard:
+def _apply(client: InfluxDBClient, influxdb: InfluxDB) -> Dashboard:
     org_id = _org_id(client, influxdb)
     _create_missing_bucket(client, org_id, influxdb.bucket)
     resources = build_template(influxdb.bucket)
@@ -68,7 +68,7 @@ def _apply(client: InfluxDBClient, influxdb: InfluxDBResource) -> Dashboard:
     return Dashboard(name, page)
 
 
-def _org_id(client: InfluxDBClient, influxdb: InfluxDBResource) -> str:
+def _org_id(client: InfluxDBClient, influxdb: InfluxDB) -> str:
     """The organization's id, which may be what it is given by."""
     orgs = _call(client, "GET", "orgs", limit=100)["orgs"]
     if not orgs:  # those that the token may not read are left out
@@ -135,7 +135,7 @@ def _call(
     return answer
 
 
-def _refusal(influxdb: InfluxDBResource) -> InfluxDBAccessError:
+def _refusal(influxdb: InfluxDB) -> InfluxDBAccessError:
     return InfluxDBAccessError(
         f"InfluxDB at {influxdb.address} refuses INFLUXDB_V2_TOKEN. It must read the organization"
         f" {influxdb.org} and its buckets, read and write its dashboards and, where bucket"

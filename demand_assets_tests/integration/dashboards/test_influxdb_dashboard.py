@@ -28,9 +28,8 @@ from demand_assets.demand.hourly import hourly_frame
 from demand_assets.grid import FORECAST, REAL
 from demand_assets.redata import read_samples
 from demand_assets.settings import PROJECT
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
-from demand_assets_tests.integration.stores.test_influxdb import over, refused, write
 from demand_assets_tests.support.running_system import NO_SETTINGS
 from demand_assets_tests.support.servers import (
     FluxCompiler,
@@ -39,6 +38,7 @@ from demand_assets_tests.support.servers import (
     free_port,
     scripted_server,
 )
+from demand_assets_tests.support.stores import over, refused
 
 MODEL = "ForecastModel"
 NAMES = sorted(file.stem for file in QUERIES.glob("*.flux"))
@@ -163,7 +163,7 @@ def stored(influxdb2: InfluxDB2, recordings: Path) -> Stored:
     frame.loc[pd.Timestamp("2023-02-19T12:00Z"), FORECAST] = float("nan")
     bucket = influxdb2.create_bucket()
     store = over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token)
-    write(store, frame)
+    store.write(frame)
     return Stored(influxdb2, bucket, frame)
 
 
@@ -266,7 +266,7 @@ def test_an_hour_of_zeros_has_no_percentage(influxdb2: InfluxDB2) -> None:
     index = pd.date_range("2023-01-01", periods=3, freq="h", tz="UTC", name="time")
     frame = pd.DataFrame({REAL: [0.0, 100.0, 200.0], FORECAST: [5.0, 110.0, 160.0]}, index=index)
     bucket = influxdb2.create_bucket()
-    write(over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token), frame)
+    over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token).write(frame)
     day = (utc("2023-01-01T00:00"), utc("2023-01-02T00:00"))
     zeros = Stored(influxdb2, bucket, frame)
     assert zeros.figure("mape", *day) == pytest.approx((10 + 20) / 2)
@@ -276,16 +276,16 @@ def test_an_hour_of_zeros_has_no_percentage(influxdb2: InfluxDB2) -> None:
 # Applied
 
 
-Connect = Callable[..., InfluxDBResource]
+Connect = Callable[..., InfluxDB]
 
 
 @pytest.fixture
 def connect(influxdb2: InfluxDB2) -> Connect:
     """Gives resources over the server, with the operator's token unless told otherwise."""
 
-    def connect(bucket: str, **changes: Any) -> InfluxDBResource:
+    def connect(bucket: str, **changes: Any) -> InfluxDB:
         settings = {"url": influxdb2.url, "org": influxdb2.org, "token": influxdb2.token}
-        return InfluxDBResource(**{**settings, **changes}, bucket=bucket)
+        return InfluxDB(**{**settings, **changes}, bucket=bucket)
 
     return connect
 
@@ -301,7 +301,7 @@ def bucket_of(influxdb2: InfluxDB2, bucket: str) -> dict[str, Any]:
     return found
 
 
-def delete(influxdb: InfluxDBResource, path: str) -> None:
+def delete(influxdb: InfluxDB, path: str) -> None:
     with influxdb.get_client() as client:
         client.api_client.call_api(f"/api/v2/{path}", "DELETE")
 
@@ -495,7 +495,7 @@ def test_an_organization_goes_by_name_or_id(influxdb2: InfluxDB2, connect: Conne
 )
 def test_what_is_no_influxdb_is_an_error_that_names_the_url(reply: Reply) -> None:
     with scripted_server(reply) as server:
-        influxdb = InfluxDBResource(url=server.url, token="sesame", org="grid")
+        influxdb = InfluxDB(url=server.url, token="sesame", org="grid")
         with refused(naming="INFLUXDB_V2_URL", without="sesame"):
             apply_dashboard(influxdb)
         assert len(server.times) == 1
