@@ -1,4 +1,7 @@
-"""The REData API as a Dagster resource."""
+"""The API and InfluxDB as Dagster resources.
+
+How they are requested belongs in `redata/` and `stores/`.
+"""
 
 from contextlib import AbstractContextManager
 
@@ -10,8 +13,8 @@ from demand_assets.redata import REDataClient
 from demand_assets.stores.influxdb import InfluxDB
 
 
-class REDataResource(ConfigurableResource):
-    """Where the API is and how patiently it is asked.
+class REDataResource(ConfigurableResource["REDataResource"]):
+    """Where the API is, and how it is requested.
 
     Example:
         .. code-block:: python
@@ -32,30 +35,24 @@ class REDataResource(ConfigurableResource):
     max_days_per_request: int = Field(
         default=31,
         ge=1,
-        description="The longest span of days asked for at once (REDATA_MAX_DAYS_PER_REQUEST).",
+        description="The longest span of one request, in days (REDATA_MAX_DAYS_PER_REQUEST).",
     )
     retry_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds that a run may spend on failed attempts and waiting before it gives"
-        " up (REDATA_RETRY_SECONDS).",
+        description="Seconds that failed attempts and the pauses between them may take in one run"
+        " (REDATA_RETRY_SECONDS).",
     )
     timeout_seconds: float = Field(
-        default=30.0, gt=0, description="Seconds that one request may stay silent."
+        default=30.0, gt=0, description="Seconds that the server may stay silent in one request."
     )
 
     def get_client(self) -> REDataClient:
         """A client with a session of its own."""
-        return REDataClient(
-            base_url=self.base_url,
-            language=self.language,
-            max_days_per_request=self.max_days_per_request,
-            retry_seconds=self.retry_seconds,
-            timeout_seconds=self.timeout_seconds,
-        )
+        return REDataClient(**self.model_dump())
 
 
-class InfluxDBResource(ConfigurableResource):
+class InfluxDBResource(ConfigurableResource["InfluxDBResource"]):
     """A bucket of an InfluxDB 2 server.
 
     Example:
