@@ -61,7 +61,10 @@ def test_bucket_and_measurement_are_in_the_metadata() -> None:
     with scripted_server(WRITTEN) as server, build_output_context() as context:
         io_manager(over(server.url)).handle_output(context, hours(DAY))
         logged = context.get_logged_metadata()
-        assert {name: value.value for name, value in logged.items()} == {"bucket": "capstone7", "measurement": "demand"}
+        assert {name: value.value for name, value in logged.items()} == {
+            "bucket": "capstone7",
+            "measurement": "demand",
+        }
 
 
 @asset(
