@@ -1,4 +1,4 @@
-"""Secrets and access: the token is never shown, no pickle is stored, a proxy can require a login."""
+"""Secrets and access: no token is shown, no pickle is stored, a proxy can require a login."""
 
 import os
 import re

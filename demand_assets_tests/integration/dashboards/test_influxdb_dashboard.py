@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from influxdb_client.client.write_api import SYNCHRONOUS
 
 from demand_assets import grid
 from demand_assets.dashboards.influxdb import apply_dashboard
@@ -35,7 +32,7 @@ from demand_assets_tests.support.servers import (
     free_port,
     scripted_server,
 )
-from demand_assets_tests.support.stores import refused
+from demand_assets_tests.support.stores import over, refused
 
 NAMES = sorted(file.stem for file in QUERIES.glob("*.flux"))
 DAYS = ["2022-03-27", "2022-10-30", "2023-02-19", "2023-02-20", "2024-06-16"]
@@ -110,12 +107,7 @@ class Stored:
 
 
 def write(influxdb2: InfluxDB2, bucket: str, frame: pd.DataFrame) -> None:
-    with InfluxDB(
-        url=influxdb2.url, org=influxdb2.org, token=influxdb2.token, bucket=bucket
-    ).get_client() as client:
-        client.write_api(write_options=SYNCHRONOUS).write(
-            bucket, record=frame, data_frame_measurement_name="demand"
-        )
+    over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token).write(frame)
 
 
 @pytest.fixture(scope="module")
@@ -431,16 +423,6 @@ def token_for(influxdb2: InfluxDB2) -> Callable[..., str]:
         return influxdb2.api("authorizations", body)["token"]
 
     return token_for
-
-
-@contextmanager
-def refused(*, naming: str, without: str) -> Iterator[None]:
-    """The block fails in time, with an error that names the setting and contains no secret."""
-    started = time.monotonic()
-    with pytest.raises(InfluxDBAccessError, match=naming) as caught:
-        yield
-    assert time.monotonic() - started < 20
-    assert without not in str(caught.getrepr(style="native", chain=True))
 
 
 LEAST = ("read:orgs", "read:buckets", "read:dashboards", "write:dashboards")
