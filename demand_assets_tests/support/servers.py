@@ -244,7 +244,7 @@ def flux_compiler() -> Iterator[FluxCompiler]:
             or there is no Node.js.
     """
     here = Path(__file__).resolve()
-    installed = here.parents[1] / "node_modules" / "@influxdata" / "flux-lsp-node"
+    installed = here.parents[2] / "node_modules" / "@influxdata" / "flux-lsp-node"
     package = Path(os.environ.get("FLUX_LSP_NODE") or installed).resolve()
     if not (package / "package.json").is_file():
         raise ProgramMissing(f"no @influxdata/flux-lsp-node in {package}; FLUX_LSP_NODE names it")
