@@ -1,4 +1,4 @@
-# Each target works as the first command in a fresh clone: it makes .venv and installs into it.
+# Each target works as the first command in a fresh clone: it creates .venv and installs the project.
 
 PYTHON ?= python3
 PORT ?= 3000
@@ -8,23 +8,29 @@ VENV ?= .venv
 VERSIONS ?= --constraint constraints.txt
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Dagster, and beside it a server for the page of demand_dashboard.
+# Dagster, together with a server for the page of demand_dashboard.
 DAGSTER_DEV = $(BIN)/python -m demand_assets.dashboards.serve --port $(PAGE_PORT) -- \
     $(BIN)/dagster dev --workspace $(CURDIR)/workspace.yaml --host 127.0.0.1 --port $(PORT)
 
-# Run history and logs of the live system and of the demo stay apart, as their data do:
-# a day invented by the demo must never count as ingested.
+# The demo has its own record and its own data: a synthetic day must never count as ingested.
 DAGSTER_HOME ?= $(CURDIR)/.dagster/live
 DEMO_HOME ?= $(CURDIR)/.dagster/demo
 DEMAND_DATA_DIR ?= $(CURDIR)/data
 
 .PHONY: help run demo influxdb-dashboard test test-fast test-newest lint format bench backtest screenshots clean
 help:
-	@echo 'make demo   try it: a simulated API, an embedded database, http://localhost:$(PORT)'
-	@echo 'make run    the live API, into the store that .env names'
-	@echo 'make influxdb-dashboard   the dashboard, in the InfluxDB that .env names'
-	@echo 'make test   all tests          make test-fast   the unit tests          make lint   ruff and mypy'
-	@echo 'make bench   what a backfill costs          make backtest   how good the forecast is, over a year'
+	@echo 'make demo                 try it: simulated API, embedded database, http://localhost:$(PORT)'
+	@echo 'make run                  start it: real API, store of .env, http://localhost:$(PORT)'
+	@echo 'make influxdb-dashboard   create or update the dashboard in the InfluxDB of .env'
+	@echo 'make test                 run all tests'
+	@echo 'make test-fast            run the unit tests'
+	@echo 'make test-newest          run all tests with the newest allowed versions'
+	@echo 'make lint                 run ruff and mypy'
+	@echo 'make format               format the code'
+	@echo 'make bench                measure a backfill'
+	@echo 'make backtest             score the forecast over a year of days'
+	@echo 'make screenshots          make the pictures of the documentation again'
+	@echo 'make clean                delete .venv, caches, and the data of the demo'
 
 run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
 	cd $(DAGSTER_HOME) && DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
@@ -60,7 +66,7 @@ bench: $(INSTALLED)
 backtest: $(INSTALLED)
 	$(BIN)/python -m bench.backtest $(ARGS)
 
-# The README's pictures, anew; it takes Chromium and some minutes.
+# Make the pictures in docs/ again. Needs Chromium and takes some minutes.
 screenshots: $(INSTALLED)
 	$(BIN)/python -m demand_assets_tests.support.screenshots
 
@@ -71,10 +77,11 @@ format: $(INSTALLED)
 clean:
 	rm -rf .venv .venv-newest .dagster/demo data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-# Dagster puts the `.env` of the folder that it is started in above the environment, and the demo would
-# write to the live bucket. So it starts where there is none; the project reads its own, below it.
+# Dagster reads the `.env` of the folder in which it is started and lets it override the environment,
+# so the demo would write to the live bucket. Therefore it is started in DAGSTER_HOME, where there is no
+# `.env`; the project reads its own file, and gives precedence to the environment.
 
-# One instance configuration for every DAGSTER_HOME: a link, so that an edit is never forgotten.
+# All instances have the same configuration. It is a link, so that an edit applies to all of them.
 %/dagster.yaml:
 	mkdir -p $(@D)
 	ln -sf $(CURDIR)/dagster.yaml $@
