@@ -1,1 +1,3 @@
-"""Spain's hourly electricity demand, from the REData API to InfluxDB, as Dagster assets."""
+"""Hourly electricity demand of Spain in InfluxDB, kept complete and fresh by Dagster."""
+
+__version__ = "0.2.0"

@@ -14,6 +14,7 @@ from functools import partial
 import requests
 import urllib3
 
+from demand_assets import __version__
 from demand_assets.grid import SERIES
 from demand_assets.redata.errors import (
     BlockedError,
@@ -26,7 +27,7 @@ from demand_assets.redata.errors import (
 from demand_assets.redata.responses import Answer, check_shape, excerpt, parse_response, split_days
 from demand_assets.retry import RetryBudget, call_with_retries, within
 
-USER_AGENT = f"demand-assets/0.1 python-requests/{requests.__version__}"
+USER_AGENT = f"demand-assets/{__version__} python-requests/{requests.__version__}"
 LARGEST_ANSWER = 64 * 2**20
 """Bytes. 31 days are 3 MB; a larger body is no answer of this API."""
 

@@ -61,7 +61,7 @@ def main(folder: Path, influxdb: Mapping[str, str]) -> dict[str, Any]:
             "checks": {
                 key.name: bool(record.evaluation and record.evaluation.passed)
                 for key, record in checks.items()
-                if record.evaluation
+                if record.evaluation and key.name != keys.TODAY_IS_FRESH
             },
             "code_version": str(
                 project.definitions.resolve_assets_def(points).code_versions_by_key[points]

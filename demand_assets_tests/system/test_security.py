@@ -108,7 +108,9 @@ def test_missing_certificate_is_an_error_that_names_the_setting() -> None:
 
 
 def test_documented_proxy_asks_for_a_password(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```nginx\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    (block,) = re.findall(
+        r"```nginx\n(.*?)```", (PROJECT / "docs" / "operations.md").read_text(), re.S
+    )
     names, port, page = tmp_path / "demand.htpasswd", free_port(), free_port()
     names.write_text("ana:{PLAIN}sesame\n")
     names.chmod(0o644)

@@ -89,7 +89,9 @@ def test_private_names_are_few_and_in_one_folder() -> None:
 
 
 def test_one_file_knows_spain() -> None:
-    spain = re.compile(r"Europe/Madrid|\bZoneInfo\(|\"(1293|544)\"|\"RealDemand\"|\"ForecastDemand\"")
+    spain = re.compile(
+        r"Europe/Madrid|\bZoneInfo\(|\"(1293|544)\"|\"RealDemand\"|\"ForecastDemand\""
+    )
     found = [name_of(module) for module in MODULES if spain.search(module.read_text())]
     # The simulator takes the part of the API, whose series it has to know.
     assert [file for file in found if not file.startswith("simulator/")] == ["grid.py"]
