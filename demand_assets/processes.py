@@ -1,4 +1,4 @@
-"""A server that stands beside a command, and ends when it ends."""
+"""Running a command beside a server of this process: both are interrupted and end together."""
 
 import os
 import signal
@@ -8,14 +8,14 @@ import subprocess
 def be_interruptible() -> None:
     """Have both SIGINT and SIGTERM raise KeyboardInterrupt.
 
-    Set for both: a shell that starts a job in the background has it ignore SIGINT.
+    SIGINT as well, since a shell makes a background job ignore it.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
 
 def run_command(command: list[str], **environment: str) -> int:
-    """The command's exit code. What interrupts this process is passed on to the command."""
+    """The command's exit code. An interrupt of this process is passed on to it."""
     with subprocess.Popen(command, env={**os.environ, **environment}) as process:
         while True:
             try:

@@ -111,13 +111,13 @@ class Simulator:
                 raise ValueError("time_trunc must be hour.")
             if end < start:
                 raise ValueError("end_date must not be before start_date.")
-            if length > (self.max_days or length):
+            if self.max_days is not None and length > self.max_days:
                 raise ValueError(
                     f"The span has {length} days, at most {self.max_days} are allowed."
                 )
+            met = self._meet_faults([first + timedelta(days=n) for n in range(length)])
         except ValueError as problem:
             return error(400, "Bad Request", str(problem))
-        met = self._meet_faults([first + timedelta(days=n) for n in range(length)])
         fault = next((fault for fault in met.values() if fault in REPLIES), None)
         reply = REPLIES[fault] if fault else None
         if not reply:
