@@ -23,7 +23,6 @@ from demand_assets.orchestration.partitions import daily_partitions
 from demand_assets.orchestration.resources import InfluxDBResource, REDataResource
 from demand_assets.orchestration.sensors import current_day_sensor, missing_days_sensor
 from demand_assets.settings import PROJECT, Settings, load_settings_file
-from demand_assets.stores import url_without_credentials
 
 MEASUREMENT = "demand"
 
@@ -75,7 +74,7 @@ def demand_store(settings: Settings) -> StoreIOManager:
     if not settings.influxdb_url:
         return EmbeddedStoreIOManager(database=settings.database)
     influxdb = InfluxDBResource(
-        url=url_without_credentials(settings.influxdb_url),  # the web page shows it
+        url=settings.influxdb_address,
         token=EnvVar("INFLUXDB_V2_TOKEN"),
         org=settings.influxdb_org,
         bucket=settings.influxdb_bucket,

@@ -102,8 +102,12 @@ class Settings:
     def store(self) -> Store:
         if not self.influxdb_url:
             return Store("duckdb", f"DuckDB {self.database}")
-        address = url_without_credentials(self.influxdb_url)
-        return Store("influxdb", f"InfluxDB {address}, bucket {self.influxdb_bucket}")
+        return Store("influxdb", f"InfluxDB {self.influxdb_address}, bucket {self.influxdb_bucket}")
+
+    @property
+    def influxdb_address(self) -> str:
+        """The URL without credentials, as the web page may show it."""
+        return url_without_credentials(self.influxdb_url or "")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":

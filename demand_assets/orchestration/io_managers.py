@@ -7,7 +7,7 @@ are written and read belongs in `stores/`.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import pandas as pd
 from dagster import ConfigurableIOManager, InputContext, OutputContext, ResourceDependency
@@ -30,6 +30,8 @@ from demand_assets.stores.partition_files import (
     write_partitions,
 )
 
+T = TypeVar("T")
+
 
 class _PartitionFilesIOManager(ConfigurableIOManager):
     """One file per partition, whether it was materialized alone or in a range."""
@@ -43,7 +45,7 @@ class _PartitionFilesIOManager(ConfigurableIOManager):
         write_partitions(folder, ((f"{k}{self.extension}", files[k]) for k in files))
         context.add_output_metadata({"folder": str(folder)})
 
-    def _read(self, context: InputContext, decode: Callable[[bytes], Any]) -> dict[str, Any]:
+    def _read(self, context: InputContext, decode: Callable[[bytes], T]) -> dict[str, T]:
         asset, folder = context.asset_key.to_user_string(), self._folder(context)
         return {
             key: read_partition(folder, key, self.extension, decode, asset)

@@ -94,7 +94,7 @@ class InfluxDBResource(ConfigurableResource["InfluxDBResource"]):
 
     def get_influxdb(self) -> InfluxDB:
         """The same bucket without Dagster."""
-        return InfluxDB(**{name: getattr(self, name) for name in type(self).model_fields})
+        return InfluxDB(**self.model_dump())
 
     def get_client(self) -> AbstractContextManager[InfluxDBClient]:
         """The official client, closed at the end of a `with` block; see `InfluxDB.get_client`."""

@@ -59,9 +59,8 @@ class InfluxDB:
         if not (token.isascii() and token.isprintable()):
             # The HTTP library would quote such a token in its own error.
             raise InfluxDBAccessError("INFLUXDB_V2_TOKEN contains characters that no token has.")
-        with (
-            self.explained_errors(),
-            InfluxDBClient(
+        try:
+            with InfluxDBClient(
                 url=self.address,  # The client never sends credentials of the URL.
                 token=token,
                 org=self.org,
@@ -70,52 +69,40 @@ class InfluxDB:
                 ssl_ca_cert=self.ca_certificate,
                 enable_gzip=self.gzip,
                 retries=False,
-            ) as client,
-        ):
-            yield client
-
-    @contextmanager
-    def explained_errors(self) -> Iterator[None]:
-        """Raises an `InfluxDBAccessError` in place of an error of the client."""
-        try:
-            yield
+            ) as client:
+                yield client
         except CLIENT_ERRORS as error:
-            raise InfluxDBAccessError(self._explain(error)) from error
+            raise InfluxDBAccessError(f"{self.describe(error)}. {self._advise(error)}") from error
 
-    def _explain(self, error: Exception) -> str:
+    def describe(self, error: Exception) -> str:
+        """An error of the client in one line, without credentials."""
         if not isinstance(error, ApiException):
-            return (
-                f"InfluxDB at {self.address} does not answer ({type(error).__name__})."
-                " Check INFLUXDB_V2_URL and that the server is up."
-            )
+            return f"InfluxDB at {self.address} does not answer ({type(error).__name__})"
         if not error.status:  # The client reports failures of TLS in this way.
-            return (
-                f"InfluxDB at {self.address} cannot be trusted ({_one_line(error.reason)})."
-                " Check INFLUXDB_V2_URL and the server's certificate."
-            )
-        message = _one_line(getattr(error, "message", None) or error.reason)
-        advice = self._advice(error.status, message)
-        return f"InfluxDB at {self.address} answered {error.status} '{message}'. {advice}"
+            return f"InfluxDB at {self.address} cannot be trusted ({_one_line(error.reason)})"
+        return f"InfluxDB at {self.address} answered {error.status} '{_message(error)}'"
 
-    def _advice(self, status: int, message: str) -> str:
-        if status in (401, 403):
+    def _advise(self, error: Exception) -> str:
+        if not isinstance(error, ApiException):
+            return "Check INFLUXDB_V2_URL and that the server is up."
+        if error.status in (401, 403):
             return f"Check INFLUXDB_V2_TOKEN: it must read and write bucket {self.bucket}."
-        if "organization" in message:
+        if "organization" in _message(error):
             return f"Check INFLUXDB_V2_ORG: there is no organization {self.org}."
-        if "field type conflict" in message:  # a 422 of InfluxDB 2, a 400 of InfluxDB 1
+        if "field type conflict" in _message(error):  # a 422 of InfluxDB 2, a 400 of InfluxDB 1
             return (
                 "The bucket stores these fields as another type."
                 " Check INFLUXDB_V2_BUCKET: empty that measurement, or name another bucket."
             )
         advice = {
+            0: "Check INFLUXDB_V2_URL and the server's certificate.",
             400: "Check INFLUXDB_V2_URL and INFLUXDB_V2_BUCKET: these points are not accepted.",
             404: f"Check INFLUXDB_V2_BUCKET: create bucket {self.bucket} or name another.",
             413: "A proxy in front of it refuses requests of that size; raise its limit.",
             422: "Points older than the bucket keeps them? Check its retention.",
         }
-        return advice.get(
-            status, "Materialize again when the server works; points are overwritten."
-        )
+        otherwise = "Materialize again when the server works; points are overwritten."
+        return advice.get(error.status or 0, otherwise)
 
 
 @dataclass(frozen=True)
@@ -130,6 +117,7 @@ class InfluxDBStore:
     def write(self, frame: pd.DataFrame) -> None:
         """See `Store.write`; a batch is sent again, whole, for ``retry_seconds``."""
         known = frame.dropna(how="all")
+        seconds = self.influxdb.connect_timeout_seconds + self.influxdb.read_timeout_seconds
         with self.influxdb.get_client() as client:
             api = client.write_api(write_options=SYNCHRONOUS)
             for start in range(0, len(known), self.batch_size):
@@ -142,13 +130,12 @@ class InfluxDBStore:
                 )
                 # The client's own retries wait for a `Retry-After` of any length, and lose the
                 # server's message.
-                budget = RetryBudget(self.influxdb.retry_seconds)
-                call_with_retries(partial(self._attempt, write_batch), _pause_after, budget)
-
-    def _attempt(self, write_batch: partial[Any]) -> None:
-        seconds = self.influxdb.connect_timeout_seconds + self.influxdb.read_timeout_seconds
-        with self.influxdb.explained_errors():
-            within(seconds, write_batch)
+                call_with_retries(
+                    partial(within, seconds, write_batch),
+                    _pause_after,
+                    RetryBudget(self.influxdb.retry_seconds),
+                    self.influxdb.describe,
+                )
 
     def read(
         self, fields: list[str], start: datetime | None = None, stop: datetime | None = None
@@ -173,6 +160,10 @@ class InfluxDBStore:
         return hourly_rows(pd.DataFrame(rows, columns=["time", *fields]), fields)
 
 
+def _message(error: ApiException) -> str:
+    return _one_line(getattr(error, "message", None) or error.reason)
+
+
 def _one_line(text: str | bytes | None) -> str:
     if isinstance(text, bytes):  # of a query, whose answer the client does not decode
         text = text.decode(errors="replace")
@@ -181,12 +172,11 @@ def _one_line(text: str | bytes | None) -> str:
 
 def _pause_after(error: Exception, attempt: int) -> float | None:
     """Seconds until the next attempt: after 429, 5xx, and where the server cannot be reached."""
-    cause = error.__cause__
-    if not isinstance(cause, ApiException):
-        return backoff(attempt) if isinstance(cause, CLIENT_ERRORS) else None
-    if cause.status != 429 and cause.status < 500:
+    if not isinstance(error, ApiException):
+        return backoff(attempt) if isinstance(error, CLIENT_ERRORS) else None
+    if error.status != 429 and error.status < 500:
         return None
-    return retry_after(cause.headers or {}) or backoff(attempt)
+    return retry_after(error.headers or {}) or backoff(attempt)
 
 
 _QUERY = """\

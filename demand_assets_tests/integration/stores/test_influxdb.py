@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from socket import create_server
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -258,7 +259,11 @@ def trickling_server(head: bytes, body: bytes) -> Iterator[tuple[str, threading.
             thread.join()
 
 
-TIMEOUTS = {"connect_timeout_seconds": 0.2, "read_timeout_seconds": 0.6, "retry_seconds": 0.0}
+TIMEOUTS: dict[str, Any] = {
+    "connect_timeout_seconds": 0.2,
+    "read_timeout_seconds": 0.6,
+    "retry_seconds": 0.0,
+}
 
 
 def test_a_write_that_trickles_ends() -> None:
