@@ -48,9 +48,9 @@ def day_svg(frame: pd.DataFrame, day: date) -> str:
     bottom = math.floor(known.min()) if len(known) else 0
     top = max(math.ceil(known.max()), bottom + 1) if len(known) else 1
     title = f"{day:%A} {day}"
-    if demand_gw[grid.REAL].notna().any():
-        peak_at = demand_gw[grid.REAL].idxmax().tz_convert(grid.TIME_ZONE.key)
-        title += f": peak {demand_gw[grid.REAL].max():.1f} GW at {peak_at:%H:%M}"
+    if (real := demand_gw[grid.REAL]).notna().any():
+        peak_at = day_hours(day)[int(real.argmax())].tz_convert(grid.TIME_ZONE.key)
+        title += f": peak {real.max():.1f} GW at {peak_at:%H:%M}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
         f' height="{HEIGHT}" font-family="sans-serif" font-size="12" fill="{TEXT_COLOR}">'

@@ -103,6 +103,7 @@ function showFigures() {
 // Graph and gauge
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const narrow = matchMedia("(max-width: 760px)");
 
 function colors() {
   const style = getComputedStyle(document.documentElement);
@@ -122,7 +123,7 @@ function ticks({ from, to }) {
   const [marked, format] =
     hours <= 12 ? [() => true, CLOCK]
     : hours <= 50 ? [(t) => t.getUTCHours() % 3 === 0, CLOCK]
-    : hours <= 10 * 24 ? [(t) => t.getUTCHours() === 0, { weekday: "short", day: "numeric", month: "short" }]
+    : hours <= 10 * 24 ? [(t) => t.getUTCHours() === 0, { weekday: "short", day: "numeric", month: narrow.matches ? undefined : "short" }]
     : hours <= 70 * 24 ? [(t) => t.getUTCHours() === 0 && t.getUTCDay() === 1, { day: "numeric", month: "short" }]
     : hours <= 500 * 24 ? [(t) => t.getUTCHours() === 0 && t.getUTCDate() === 1, { month: "short", year: "2-digit" }]
     : [(t) => t.getUTCHours() === 0 && t.getUTCDate() === 1 && t.getUTCMonth() % 6 === 0, { month: "short", year: "numeric" }];
@@ -228,7 +229,6 @@ function showGauge(difference) {
 
 // Table: rows are created while the user scrolls, as several years have 30,000 of them.
 
-const narrow = matchMedia("(max-width: 760px)");
 const COLUMNS = [
   { title: "Hour", value: (i) => i, text: (i) => (narrow.matches ? briefly : when)(i) },
   ...SERIES.map(({ field, title }) => ({

@@ -1,14 +1,14 @@
 """The stored hours as one HTML page, which needs neither a server nor a network.
 
-`page.html`, `page.css` and `page.js` are combined with Plotly and the hours. What the page shows
-and how it behaves is in these files; here is only the data that they need.
+What it shows and how it behaves is in `page.html`, `page.css` and `page.js`. Here these files are
+combined with Plotly and the data that they need.
 """
 
 import html
 import json
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.resources import files
 
 import pandas as pd
@@ -44,13 +44,10 @@ def demand_page(frame: pd.DataFrame, *, store: str, written: datetime, freshness
             for series in (*grid.SERIES, grid.MODEL_FORECAST)
         ],
         "fresh": {
-            "warn": freshness.warn_after.total_seconds() / 60,
-            "fail": freshness.fail_after.total_seconds() / 60,
+            "warn": freshness.warn_after / timedelta(minutes=1),
+            "fail": freshness.fail_after / timedelta(minutes=1),
         },
-        "gauge": {
-            "bands": [[level, start] for level, start, _ in thresholds.GAUGE],
-            "end": thresholds.GAUGE_END,
-        },
+        "gauge": {"bands": [band[:2] for band in thresholds.GAUGE], "end": thresholds.GAUGE_END},
     }
     parts = {
         "store": html.escape(store),

@@ -60,6 +60,7 @@ class _PageHandler(BaseHTTPRequestHandler):
 
 
 def print_address_when_ready(server: PageServer) -> None:
+    """Wait until the page exists, and print its address."""
     while not server.file.exists():
         time.sleep(1)
     print(f"\nThe dashboard: {server.url}\n", flush=True)

@@ -33,12 +33,12 @@ def build_template(bucket: str = DEFAULT_BUCKET) -> list[Resource]:
     spec = dashboard["spec"]
     for key in ("name", "description"):
         spec[key] = spec[key].replace("{bucket}", bucket)
-    lists, series = _lists(), (*grid.SERIES, grid.MODEL_FORECAST)
+    lists = _lists()
+    titles = "; ".join(f"{s.column}: {s.title}" for s in (*grid.SERIES, grid.MODEL_FORECAST))
     for chart in spec["charts"]:
         for key in ("colors", "fieldOptions"):
             if isinstance(chart.get(key), str):
                 chart[key] = lists[chart[key]]
-        titles = "; ".join(f"{s.column}: {s.title}" for s in series)
         chart["note"] = chart["note"].replace("{series}", titles)
         chart["queries"] = [{"query": query(q["query"], bucket)} for q in chart["queries"]]
     return [bucket_resource, dashboard]

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: pages opened, clicked, read and looked at."""
+"""A headless Chromium for tests: opens pages, clicks and drags, and reads what is shown."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class Browser:
     def open(
         self, address: str, *, width: int = 1280, height: int = 1000, dark: bool = False
     ) -> None:
-        """Open a page in a window of the given size in pixels; what came before is forgotten."""
+        """Open a page in a window of the given size in pixels, and discard earlier logs."""
         self.driver.get("about:blank")
         self.resize(width, height)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -49,7 +49,7 @@ class Browser:
         self.driver.get(address)
 
     def resize(self, width: int, height: int) -> None:
-        """A narrow window is that of a phone, with a finger for a pointer."""
+        """Resize the window; a narrow one is that of a phone with a touch screen."""
         phone = width < 600
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -88,7 +88,7 @@ class Browser:
         )
 
     def until(self, script: str, expected: Any) -> Any:
-        """What a script returns once it is what is expected, or after seconds."""
+        """The result of a script once it is the expected one, or after five seconds."""
         with suppress(TimeoutException):
             WebDriverWait(self.driver, 5, 0.02).until(lambda _: self.run(script) == expected)
         return self.run(script)
@@ -97,19 +97,19 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector).text
 
     def value(self, name: str) -> float | None:
-        """The value behind a `data` element, None where it is unknown."""
+        """The value of a `data` element, None if it is unknown."""
         text = self.driver.find_element(By.ID, name).get_attribute("value")
         return float(text) if text else None
 
     def run(self, script: str) -> Any:
         return self.driver.execute_script(script)
 
-    def complaints(self) -> list[str]:
-        """What the page said on its console."""
+    def console_messages(self) -> list[str]:
+        """The messages on the console since the page was opened or this was last called."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
-    def hosts_asked(self) -> set[str]:
-        """With whom the page has spoken; the empty name is the disk."""
+    def requested_hosts(self) -> set[str]:
+        """The hosts that the page has sent requests to; the empty name is the disk."""
         events = (
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
         )
@@ -137,7 +137,7 @@ def chromium() -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(programs[0])
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # Chromium's sandbox refuses to work for root.
+    # Chromium's sandbox does not work for root.
     for switch in [*SWITCHES, *(["--no-sandbox"] if os.getuid() == 0 else [])]:
         options.add_argument(switch)
     with TemporaryDirectory() as profile:

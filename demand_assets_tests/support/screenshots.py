@@ -1,4 +1,4 @@
-"""Makes the README's pictures: the demo is started, months are loaded, and pages looked at."""
+"""Takes the screenshots in `docs/`: starts the demo, loads months, and opens pages."""
 
 import subprocess
 import time
@@ -18,8 +18,8 @@ YESTERDAY = TODAY - timedelta(days=1)
 LOADED = days_between(TODAY - timedelta(days=240), YESTERDAY)
 
 
-def look(browser: Browser, address: str, name: str, *, height: int = 900, click: str = "") -> None:
-    """Open a page, give it time to draw, and keep what is seen."""
+def save(browser: Browser, address: str, name: str, *, height: int = 900, click: str = "") -> None:
+    """Open a page, give it time to draw, and save a screenshot."""
     browser.open(address, width=1400, height=height)
     time.sleep(6)
     if click:
@@ -48,13 +48,13 @@ def main() -> None:
             month = days_between(TODAY.replace(day=1), TODAY)
             page.launch_backfill(month, ["demand_forecast"])
             wait_for(lambda: page.green("demand_forecast").issuperset(month), 300, process)
-            before = served(log)
+            address = served(log)
             page.materialize("demand_dashboard")
             wait_for(lambda: not page.runs_under_way(), 120, process)
-            look(browser, before + "#7", "page.png", height=1340)
+            save(browser, address + "#7", "page.png", height=1340)
             assets = f"{page.address}/assets"
-            look(browser, f"{assets}/influx_demand_points?view=partitions", "partitions.png")
-            look(browser, f"{assets}/demand_dashboard", "dashboard_asset.png", height=1000)
+            save(browser, f"{assets}/influx_demand_points?view=partitions", "partitions.png")
+            save(browser, f"{assets}/demand_dashboard", "dashboard_asset.png", height=1000)
             look(
                 browser,
                 f"{assets}/influx_demand_points?view=partitions&partition={YESTERDAY}",
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def served(log: Path) -> str:
-    """The address that the demo has told."""
+    """The address of the page that the demo has printed."""
     (line,) = [x for x in log.read_text().splitlines() if x.startswith("The dashboard: ")]
     return line.removeprefix("The dashboard: ")
 

@@ -25,7 +25,7 @@ from demand_assets.stores import Store
 )
 def demand_dashboard(
     demand_store: ResourceParam[Store], settings: ResourceParam[Settings]
-) -> MaterializeResult:
+) -> MaterializeResult[None]:
     """All stored hours as a page of one file: graph, table, gauge and figures by day, week, month
     and year. It needs no server and no network; each refresh of today updates it."""
     now = datetime.now(UTC)

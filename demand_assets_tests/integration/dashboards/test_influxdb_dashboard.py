@@ -195,7 +195,7 @@ def test_graph_and_table_read_every_series_of_the_grid(
 ) -> None:
     start, stop = RANGES["two days"]
     frame = stored.within(start, stop)
-    frame = frame.assign(**{PROGRAMMED.column: frame[FORECAST] - 100, "Other": 1.0})
+    frame = frame.assign(**{PROGRAMMED.column: frame[FORECAST] - 100}).assign(Other=1.0)
     third = Stored(influxdb2, influxdb2.create_bucket(), frame)
     write(influxdb2, third.bucket, frame)
     monkeypatch.setattr(grid, "SERIES", (*grid.SERIES, PROGRAMMED))

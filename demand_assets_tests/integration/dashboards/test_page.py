@@ -152,8 +152,8 @@ def test_each_range_shows_what_the_store_holds(
     week = stored.loc[day_hours(date(2023, 3, 20))[0] : day_hours(date(2023, 3, 26))[-1]]
     assert len(week) == 7 * 24 - 1
     assert_shows(browser, week)
-    assert browser.complaints() == []
-    assert browser.hosts_asked() <= {""}
+    assert browser.console_messages() == []
+    assert browser.requested_hosts() <= {""}
 
 
 def test_graph_and_hover_box_show_the_known_values(browser: Browser, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_graph_and_hover_box_show_the_known_values(browser: Browser, tmp_path: P
     assert_box(browser, others[-24:], 3, "Sun 2 Apr 2023, 03:00")
     browser.click('[data-days="7"]')
     assert_box(browser, others, 40, "Tue 28 Mar 2023, 16:00")
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
 
 
 def test_day_of_25_hours_has_all_of_them_in_order(browser: Browser, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_day_without_measured_hours_has_no_figures(browser: Browser, tmp_path: P
     browser.open(written(frame, tmp_path))
     assert browser.value("peak") is browser.value("mape") is browser.value("difference") is None
     assert browser.text("#age") == "nothing measured yet"
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
 
 
 def test_empty_store_is_reported(browser: Browser, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_empty_store_is_reported(browser: Browser, tmp_path: Path) -> None:
     for button in ('[data-days="7"]', "#earlier"):
         browser.click(button)
     assert browser.text("#range") == "Nothing is stored yet."
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_every_series_of_the_grid_is_drawn_and_listed(
     assert lines["Operator's forecast"] == ["rgb(245, 158, 11)", "solid", 1.5]
     assert lines["Programmed"] == ["rgb(139, 92, 246)", "solid", 1.5]
     assert lines["Next-day forecast"] == ["rgb(16, 185, 129)", "dot", 2]
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -342,7 +342,7 @@ def test_page_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, d
     assert browser.run(seen)[:2] == [["31 Jan 2023, 11:00", True], [f"{newest:,.0f}", True]]
     browser.run("element('hours-table').scrollLeft = 200")
     assert browser.run(seen)[0] == ["31 Jan 2023, 11:00", True]
-    assert browser.complaints() == []
+    assert browser.console_messages() == []
 
 
 def test_dragging_over_the_graph_shows_that_part(browser: Browser, tmp_path: Path) -> None:
