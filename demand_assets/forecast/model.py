@@ -53,10 +53,10 @@ VALIDATION_DAYS = 28
 WARM_UP_DAYS = 28
 """The first days of a history, whose features have too little history to train on."""
 
-_CALENDAR_PENALTY = 30.0
-_RIDGE_PENALTY = 5.0
-_TREES = 800
-_TREE_PARAMETERS = {
+CALENDAR_PENALTY = 30.0
+RIDGE_PENALTY = 5.0
+TREES = 800
+TREE_PARAMETERS = {
     "objective": "l1",
     "extra_trees": True,
     "learning_rate": 0.04,
@@ -119,7 +119,7 @@ class CalendarEffects:
         mean, scale = x[rows].mean(axis=0), x[rows].std(axis=0)
         effects = cls(mean, np.where(scale > 1e-9, scale, 1.0), np.zeros((x.shape[1], 24)))
         z = (x - effects.mean) / effects.scale
-        penalty = _CALENDAR_PENALTY * np.eye(x.shape[1])
+        penalty = CALENDAR_PENALTY * np.eye(x.shape[1])
         for hour, of_hour in enumerate(deviation.T):
             known = np.isfinite(of_hour)
             if known.any():
@@ -161,7 +161,7 @@ class HourlyRegression:
         scale = np.where(scale > 1e-9, scale, 1.0)
         low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
         regression = cls(mean, scale, low, high, np.zeros((24, 1 + x.shape[1])))
-        penalty = np.diag([1e-9, *[_RIDGE_PENALTY] * x.shape[1]])
+        penalty = np.diag([1e-9, *[RIDGE_PENALTY] * x.shape[1]])
         z, hours = regression._standardized(x), table.index.get_level_values("hour")
         for hour in range(24):
             z_hour, y = z[hours == hour], target[hours == hour]
@@ -199,7 +199,7 @@ class ModelPair:
         used[: 24 * WARM_UP_DAYS] = False
         table, target = table[used], target[used]
         rows = lightgbm.Dataset(table.to_numpy(), target, feature_name=table.columns.tolist())
-        trees = lightgbm.train(_TREE_PARAMETERS, rows, _TREES)
+        trees = lightgbm.train(TREE_PARAMETERS, rows, TREES)
         # Read back from text, so that a model forecasts the same before and after it is saved.
         trees = lightgbm.Booster(model_str=trees.model_to_string())
         return cls(calendar, HourlyRegression.fit(table, target), trees)

@@ -176,7 +176,7 @@ def demand_forecast_score(
     context: AssetExecutionContext,
     demand_store: ResourceParam[Store],
     settings: ResourceParam[Settings],
-) -> MaterializeResult[None]:
+) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster expects the plain class
     """The errors of the forecasts of a closed day, MAPE and bias: of the model, of the operator
     (made minutes before each hour) and of the same hours a week before."""
     # The check is about the days before today, whichever days are scored.

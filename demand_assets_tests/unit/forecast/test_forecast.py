@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -57,6 +57,14 @@ def synthetic_history(first: date, last: date) -> pd.DataFrame:
         real = np.array(_hourly(day))[hours.tz_convert(TIME_ZONE.key).hour]
         days.append(pd.DataFrame({REAL: real, FORECAST: real * 1.01}, index=hours))
     return pd.concat(days)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_trees() -> Iterator[None]:
+    """Models are trained in a fifth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("demand_assets.forecast.model.TREES", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -386,8 +394,11 @@ def test_score_uses_hours_with_forecast_and_demand() -> None:
     assert nothing.hours == 0 and math.isnan(nothing.mape_percent) and math.isnan(nothing.bias_mw)
 
 
-def test_the_model_beats_the_naive_on_recorded_days(recordings: Path) -> None:
+def test_the_model_beats_the_naive_on_recorded_days(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three weeks, one of them after a holiday, with nine months of history."""
+    monkeypatch.setattr("demand_assets.forecast.model.TREES", 800)
     first, scored = date(2022, 2, 1), days_between(date(2022, 11, 7), date(2022, 11, 27))
     frames = [
         hourly_frame(read_samples(recorded_answer(recordings, day), day), day, now=LONG_AFTER)
