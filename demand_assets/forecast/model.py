@@ -1,14 +1,18 @@
-"""The forecast model: trained on the stored demand, kept as text, asked for one day at a time.
+"""The forecast model: trained on the stored demand, saved as text, and used for one day at a time.
 
 Two models learn the logarithm of an hour's demand relative to its recent level: a ridge regression
-for each hour of the day, which carries effects of the calendar and of the last days on to values
-that it has never seen, and boosted trees, which find how they act together. Both learn it twice: as
-it was, and with what weekdays, holidays and periods add taken off first, so that a week with a
-holiday in it tells as much of the next as any other. The mean of the four is better than each.
+per hour of the day, which extrapolates effects of the calendar and of the last days to values not
+seen in training, and boosted trees, which learn their interactions. Each pair is trained twice: on
+the demand as it was, and on the demand without the effects of weekdays, holidays and periods, so
+that a week with a holiday predicts the next as well as any other. The mean of the four predictions
+is better than each.
+
+Features belong in `features`, and what is known at which time in `history`.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -22,38 +26,37 @@ from upath import UPath
 
 from demand_assets.atomic_write import write_whole
 from demand_assets.demand.days import day_hours
-from demand_assets.forecast.features import (
-    HISTORY_DAYS,
+from demand_assets.forecast.features import HISTORY_DAYS, calendar_features, features
+from demand_assets.forecast.history import (
     NOON,
     Array,
+    TooLittleHistoryError,
     by_local_hour,
-    calendar_features,
-    features,
+    days_known,
     issue_time,
     known_demand,
+    on_utc_hours,
 )
-from demand_assets.forecast.score import score
-from demand_assets.grid import MODEL as FORECAST_MODEL
-from demand_assets.grid import TIME_ZONE
+from demand_assets.forecast.score import Score, score
+from demand_assets.grid import TIME_ZONE, local_date
 
-TRAINED_MODEL, WEEKLY_NAIVE = "model", "weekly-naive"
-"""The labels of what a forecast was made by."""
-
+TRAINED_MODEL = "model"
+"""What made a forecast: this, or ``WEEKLY_NAIVE``."""
 VERSION = 2
-"""Of the stored files and of the features: a model of another one cannot be asked."""
+"""Of the saved files and of the features; models of another version cannot be used."""
 TRAINING_DAYS_NEEDED = 180
-"""From a quarter of a year the model is hardly better than the weekly naive, from half a year it is
-in every season; it gets better still until it has seen a whole year."""
+"""With a quarter of a year the model is hardly better than the weekly naive; with half a year it is
+in every season, and it improves until it has a whole year."""
 RECENT_DAYS_NEEDED = 7
 VALIDATION_DAYS = 28
-"""At the end of the history: four of each weekday."""
+"""The last days of the history: four of each weekday."""
 WARM_UP_DAYS = 28
-"""The first days of a history, whose features know too little to learn from."""
+"""The first days of a history, whose features have too little history to train on."""
 
-_CALENDAR_PENALTY = 30.0
-_RIDGE_PENALTY = 5.0
-_TREES = 800
-_TREE_PARAMETERS = {
+CALENDAR_PENALTY = 30.0
+RIDGE_PENALTY = 5.0
+TREES = 800
+TREE_PARAMETERS = {
     "objective": "l1",
     "extra_trees": True,
     "learning_rate": 0.04,
@@ -62,7 +65,7 @@ _TREE_PARAMETERS = {
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "lambda_l2": 1.0,
-    # The same history gives the same model, on one core as on many.
+    # The same history gives the same model, on any number of cores.
     "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -71,31 +74,23 @@ _TREE_PARAMETERS = {
 }
 
 
-class TooLittleHistoryError(ValueError):
-    """There are too few days of demand. Its text says how many there are and are needed."""
-
-    def __init__(self, what: str, days: int, needed: int) -> None:
-        super().__init__(f"{what} needs demand of {needed} days, and {days} are known")
-        self.days, self.needed = days, needed
-
-
 class UnknownModelError(ValueError):
-    """A folder holds what is no model of this version. Train it again."""
+    """The files of a model are damaged or of another version. Train it again."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a model was made from and how good it is; days are Madrid's, as ``YYYY-MM-DD``."""
+    """What a model was trained on and how good it is; days are Madrid days, ``YYYY-MM-DD``."""
 
     issued_at: str
-    """Madrid time on the day before at which forecasts are made."""
+    """Madrid time on the day before at which its forecasts are made."""
     known_until: str
     first_day: str
     last_day: str
     days: int
-    """Days of demand between them; the rest are gaps."""
+    """Days of which demand is known, between the first and the last."""
     validation_first_day: str
-    """From here on a model trained on what was known before was judged."""
+    """From this day on, forecasts of a model that was trained on the days before were scored."""
     validation_mape_percent: float
     validation_bias_mw: float
     validation_hours: int
@@ -104,7 +99,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class _Calendar:
+class CalendarEffects:
     """What weekdays, holidays and periods add to the logarithm of each hour's demand."""
 
     mean: Array
@@ -113,185 +108,176 @@ class _Calendar:
     """Features x 24."""
 
     @classmethod
-    def fit(cls, demand: pd.DataFrame) -> "_Calendar":
-        """Learn from a history how its days differ from the weeks around them."""
+    def fit(cls, demand: pd.DataFrame) -> "CalendarEffects":
+        """Learn how days differ from the weeks around them."""
         log = demand.transform(np.log)
-        # Seven days have one of each weekday, and a median takes no notice of a holiday's weeks.
+        # The mean of seven days has one of each weekday; the median ignores weeks with a holiday.
         weeks = log.rolling(7, center=True, min_periods=4).mean()
-        unusual = (log - weeks.rolling(15, center=True, min_periods=1).median()).to_numpy()
+        deviation = (log - weeks.rolling(15, center=True, min_periods=1).median()).to_numpy()
         x = calendar_features(pd.DatetimeIndex(demand.index))
-        some = np.isfinite(unusual).any(axis=1)
-        mean, scale = x[some].mean(axis=0), x[some].std(axis=0)
-        calendar = cls(mean, np.where(scale > 1e-9, scale, 1.0), np.zeros((x.shape[1], 24)))
-        z = (x - calendar.mean) / calendar.scale
-        penalty = _CALENDAR_PENALTY * np.eye(x.shape[1])
-        for hour, different in enumerate(unusual.T):
-            known = np.isfinite(different)
+        rows = np.isfinite(deviation).any(axis=1)
+        mean, scale = x[rows].mean(axis=0), x[rows].std(axis=0)
+        effects = cls(mean, np.where(scale > 1e-9, scale, 1.0), np.zeros((x.shape[1], 24)))
+        z = (x - effects.mean) / effects.scale
+        penalty = CALENDAR_PENALTY * np.eye(x.shape[1])
+        for hour, of_hour in enumerate(deviation.T):
+            known = np.isfinite(of_hour)
             if known.any():
-                at, different = z[known], different[known]
-                to_learn = at.T @ (different - different.mean())
-                calendar.coefficients[:, hour] = np.linalg.solve(at.T @ at + penalty, to_learn)
-        return calendar
+                z_known, y = z[known], of_hour[known] - of_hour[known].mean()
+                effects.coefficients[:, hour] = np.linalg.solve(
+                    z_known.T @ z_known + penalty, z_known.T @ y
+                )
+        return effects
 
-    @classmethod
-    def none(cls) -> "_Calendar":
-        """It adds nothing."""
-        return cls(np.zeros(1), np.ones(1), np.zeros((1, 24)))
-
-    def effect(self, demand: pd.DataFrame) -> Array:
-        """Days x 24, of days past and to come."""
+    def of(self, demand: pd.DataFrame) -> Array:
+        """The effects on the days of a table, days x 24, known or not."""
         if not self.coefficients.any():
             return np.zeros(demand.shape)
         x = calendar_features(pd.DatetimeIndex(demand.index))
-        return ((x - self.mean) / self.scale) @ self.coefficients
+        effects: Array = ((x - self.mean) / self.scale) @ self.coefficients
+        return effects
+
+
+NO_EFFECTS = CalendarEffects(np.zeros(1), np.ones(1), np.zeros((1, 24)))
 
 
 @dataclass(frozen=True)
-class _Regression:
+class HourlyRegression:
     """A ridge regression for each hour of the day."""
 
     mean: Array
     scale: Array
     low: Array
     high: Array
-    """Of each feature in training: beyond its range nothing was learnt."""
+    """The range of each feature in training; values outside of it are clipped."""
     coefficients: Array
-    """24 x (1 + features): first what is added whatever the features are."""
+    """24 x (1 + features), the intercept first."""
 
     @classmethod
-    def fit(cls, table: pd.DataFrame, target: Array) -> "_Regression":
+    def fit(cls, table: pd.DataFrame, target: Array) -> "HourlyRegression":
+        """Learn a target, one value per row of a table of features."""
         x = table.to_numpy()
-        scale = np.nanstd(x, axis=0)
-        regression = cls(
-            np.nanmean(x, axis=0),
-            np.where(scale > 1e-9, scale, 1.0),
-            np.nanmin(x, axis=0),
-            np.nanmax(x, axis=0),
-            np.zeros((24, 1 + x.shape[1])),
-        )
-        penalty = np.diag([1e-9, *[_RIDGE_PENALTY] * x.shape[1]])
-        z, hours = regression._standardized(x), _hours(table)
-        for hour, coefficients in enumerate(regression.coefficients):
-            at = z[hours == hour]
-            coefficients[:] = np.linalg.solve(at.T @ at + penalty, at.T @ target[hours == hour])
+        mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
+        scale = np.where(scale > 1e-9, scale, 1.0)
+        low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+        regression = cls(mean, scale, low, high, np.zeros((24, 1 + x.shape[1])))
+        penalty = np.diag([1e-9, *[RIDGE_PENALTY] * x.shape[1]])
+        z, hours = regression._standardized(x), table.index.get_level_values("hour")
+        for hour in range(24):
+            z_hour, y = z[hours == hour], target[hours == hour]
+            regression.coefficients[hour] = np.linalg.solve(
+                z_hour.T @ z_hour + penalty, z_hour.T @ y
+            )
         return regression
 
     def predict(self, table: pd.DataFrame) -> Array:
-        return (self._standardized(table.to_numpy()) * self.coefficients[_hours(table)]).sum(axis=1)
+        """The target of each row."""
+        of_rows = self.coefficients[table.index.get_level_values("hour")]
+        predicted: Array = (self._standardized(table.to_numpy()) * of_rows).sum(axis=1)
+        return predicted
 
     def _standardized(self, x: Array) -> Array:
         z = (np.clip(x, self.low, self.high) - self.mean) / self.scale
         return np.column_stack([np.ones(len(z)), np.nan_to_num(z)])
 
 
-def _hours(table: pd.DataFrame) -> np.ndarray:
-    return table.index.get_level_values("hour").to_numpy()
-
-
 @dataclass(frozen=True)
-class _View:
-    """Regression and trees of demand from which a calendar's effects are taken off."""
+class ModelPair:
+    """Regression and trees, trained on the demand without the effects of a calendar."""
 
-    calendar: _Calendar
-    regression: _Regression
+    calendar: CalendarEffects
+    regression: HourlyRegression
     trees: lightgbm.Booster
 
     @classmethod
-    def fit(cls, calendar: _Calendar, demand: pd.DataFrame, at: time) -> "_View":
-        effect = calendar.effect(demand)
+    def fit(cls, calendar: CalendarEffects, demand: pd.DataFrame, at: time) -> "ModelPair":
+        """Train on days x 24, MW, NaN where unknown."""
+        effect = calendar.of(demand)
         table = features(demand.mul(np.exp(-effect)), at)
-        relative = np.log(demand.to_numpy()) - effect
-        target = relative.ravel() - table["level"].to_numpy()
-        learnt = np.isfinite(target)
-        learnt[: 24 * WARM_UP_DAYS] = False
-        table, target = table[learnt], target[learnt]
+        target = (np.log(demand.to_numpy()) - effect).ravel() - table["level"].to_numpy()
+        used = np.isfinite(target)
+        used[: 24 * WARM_UP_DAYS] = False
+        table, target = table[used], target[used]
         rows = lightgbm.Dataset(table.to_numpy(), target, feature_name=table.columns.tolist())
-        trees = lightgbm.train(_TREE_PARAMETERS, rows, _TREES)
-        # Through its text, so that it forecasts what it will once loaded.
-        as_text = lightgbm.Booster(model_str=trees.model_to_string())
-        return cls(calendar, _Regression.fit(table, target), as_text)
+        trees = lightgbm.train(TREE_PARAMETERS, rows, TREES)
+        # Read back from text, so that a model forecasts the same before and after it is saved.
+        trees = lightgbm.Booster(model_str=trees.model_to_string())
+        return cls(calendar, HourlyRegression.fit(table, target), trees)
 
     def log_demand(self, demand: pd.DataFrame, at: time, days: int) -> Array:
-        effect = self.calendar.effect(demand)
+        """The logarithm of MW for each hour of the last days of a table."""
+        effect = self.calendar.of(demand)
         table = features(demand.mul(np.exp(-effect)), at)[-24 * days :]
         by_trees = np.asarray(self.trees.predict(table.to_numpy(), num_threads=1))
         relative = (self.regression.predict(table) + by_trees) / 2
-        return table["level"].to_numpy() + relative + effect[-days:].ravel()
+        log: Array = table["level"].to_numpy() + relative + effect[-days:].ravel()
+        return log
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    views: tuple[_View, ...]
+def _fit(demand: pd.DataFrame, at: time) -> tuple[ModelPair, ModelPair]:
+    """A pair for the demand as it was, and one for the demand without the calendar's effects."""
+    effects = CalendarEffects.fit(demand)
+    return ModelPair.fit(NO_EFFECTS, demand, at), ModelPair.fit(effects, demand, at)
 
-    @classmethod
-    def fit(cls, demand: pd.DataFrame, at: time) -> "_Fitted":
-        """Learn from days x 24, MW, NaN where unknown: of the last day only the morning is."""
-        calendars = (_Calendar.none(), _Calendar.fit(demand))
-        return cls(tuple(_View.fit(calendar, demand, at) for calendar in calendars))
 
-    def demand(self, demand: pd.DataFrame, at: time, days: int) -> Array:
-        """MW of each hour of the last days, each from what was known when its forecast was due."""
-        return np.exp(np.mean([v.log_demand(demand, at, days) for v in self.views], axis=0))
+def _predict(pairs: Iterable[ModelPair], demand: pd.DataFrame, at: time, days: int) -> Array:
+    """MW of each hour of the last days, each from what was known at its issue time."""
+    logs = [pair.log_demand(demand, at, days) for pair in pairs]
+    return np.asarray(np.exp(np.mean(logs, axis=0)))
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model and what it was made from."""
+    """A trained model and its description."""
 
     description: Description
-    _fitted: _Fitted = field(repr=False)
+    _pairs: tuple[ModelPair, ...] = field(repr=False)
 
     @classmethod
     def train(cls, history: pd.DataFrame | pd.Series, until: datetime, at: time = NOON) -> "Model":
-        """Learn from the hours that have ended by an instant.
+        """Train on the hours that have ended by an instant.
 
-        Each day is learnt from with the features that were known when its forecast was due.
+        Each day is learned from the features that were known at its issue time.
 
         Args:
             history: hourly frame, or its measured demand, MW over UTC hours; gaps may be left
                 out or NaN.
-            until: the present, aware; what lies after it is not looked at.
-            at: Madrid time on the day before, 01:00 or later, at which this model's forecasts
-                are made.
+            until: aware; later hours are not used.
+            at: Madrid time on the day before, 01:00 or later, at which the model's forecasts are
+                made.
 
         Raises:
-            TooLittleHistoryError: there is demand of fewer than ``TRAINING_DAYS_NEEDED`` days.
+            TooLittleHistoryError: demand is known of fewer than ``TRAINING_DAYS_NEEDED`` days.
         """
         real = known_demand(history, until)
-        days = _days_known(real)
+        days = days_known(real)
         if len(days) < TRAINING_DAYS_NEEDED:
             raise TooLittleHistoryError("training", len(days), TRAINING_DAYS_NEEDED)
-        demand = by_local_hour(real, days[0].date(), _madrid_day(real.index[-1]))
-
-        held_out = days[-VALIDATION_DAYS]
-        before = known_demand(real, issue_time(held_out.date(), at))
-        eve = held_out - timedelta(days=1)
-        judge = _Fitted.fit(by_local_hour(before, days[0].date(), eve.date()), at)
-        mw = demand[demand.index >= held_out]
-        judged = judge.demand(demand, at, len(mw))
-        validation = score(pd.Series(judged), pd.Series(mw.to_numpy().ravel()))
-
+        demand = by_local_hour(real, days[0].date(), local_date(real.index[-1]))
+        held_out = days[-VALIDATION_DAYS].date()
+        validation = _validate(real, demand, held_out, at)
+        pairs = _fit(demand, at)
         description = Description(
             issued_at=at.isoformat(timespec="minutes"),
             known_until=until.astimezone(TIME_ZONE).isoformat(timespec="minutes"),
             first_day=f"{days[0]:%F}",
             last_day=f"{days[-1]:%F}",
             days=len(days),
-            validation_first_day=f"{held_out:%F}",
+            validation_first_day=held_out.isoformat(),
             validation_mape_percent=validation.mape_percent,
             validation_bias_mw=validation.bias_mw,
             validation_hours=validation.hours,
-            features=judge.views[0].trees.feature_name(),
+            features=pairs[0].trees.feature_name(),
         )
-        return cls(description, _Fitted.fit(demand, at))
+        return cls(description, pairs)
 
     def forecast(self, history: pd.DataFrame | pd.Series, day: date) -> pd.Series:
-        """The 23, 24 or 25 hours of a day, from what was known when its forecast was due.
+        """The 23, 24 or 25 hours of a day, from what was known at its issue time.
 
         Args:
-            history: as for training; ``HISTORY_DAYS`` days before the day are enough, and
-                nothing after its issue time is looked at.
-            day: a Madrid day.
+            history: as for training; ``HISTORY_DAYS`` days before the day are enough, and hours
+                after its issue time are not used.
+            day: the Madrid day.
 
         Returns:
             MW over the day's UTC hours, named ``ForecastModel``, without NaN.
@@ -303,38 +289,38 @@ class Model:
         real = known_demand(history, issue_time(day, at))
         first = day - timedelta(days=HISTORY_DAYS)
         recent = real[real.index >= day_hours(first)[0]]
-        if (known := len(_days_known(recent))) < RECENT_DAYS_NEEDED:
+        if (known := len(days_known(recent))) < RECENT_DAYS_NEEDED:
             what = f"a forecast of {day} from the {HISTORY_DAYS} days before"
             raise TooLittleHistoryError(what, known, RECENT_DAYS_NEEDED)
-        demand = self._fitted.demand(by_local_hour(recent, first, day), at, days=1)
-        if np.isnan(demand).any():  # known days that lie too far back tell no level
+        mw = _predict(self._pairs, by_local_hour(recent, first, day), at, days=1)
+        if np.isnan(mw).any():  # the known days lie too far back for a level
             what = f"a forecast of {day} from the weeks just before"
             raise TooLittleHistoryError(what, 0, RECENT_DAYS_NEEDED)
-        return _on_utc_hours(demand, day)
+        return on_utc_hours(mw, day)
 
     def save(self, folder: Path | UPath) -> None:
-        """Write `model.json`, and the trees in LightGBM's own text, which it names.
+        """Write `model.json` and the files that it names, with the trees as LightGBM's text.
 
-        The trees come first and under a name of their own: whenever there is a `model.json`, what
-        it names is there.
+        The trees are written first, to files named after their content: a `model.json` never
+        names a file that is not there, or one of another model.
         """
         folder = UPath(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        views = []
-        for view in self._fitted.views:
-            trees = view.trees.model_to_string().encode()
+        views: list[dict[str, Any]] = []
+        for pair in self._pairs:
+            trees = pair.trees.model_to_string().encode()
             trees_file = f"trees-{hashlib.sha256(trees).hexdigest()[:16]}.txt"
             write_whole(folder / trees_file, trees)
             linear = {
-                part: {n: v.tolist() for n, v in vars(getattr(view, part)).items()}
+                part: {name: array.tolist() for name, array in vars(getattr(pair, part)).items()}
                 for part in ("calendar", "regression")
             }
             views.append({"trees": trees_file, **linear})
         content = {"description": asdict(self.description), "views": views}
         write_whole(folder / "model.json", json.dumps(content, indent=1).encode())
-        for replaced in folder.glob("trees-*.txt"):
-            if replaced.name not in [view["trees"] for view in views]:
-                replaced.unlink()
+        for file in folder.glob("trees-*.txt"):
+            if file.name not in [view["trees"] for view in views]:
+                file.unlink()
 
     @classmethod
     def load(cls, folder: Path | UPath) -> "Model":
@@ -344,66 +330,37 @@ class Model:
             FileNotFoundError: the folder holds no model.
             UnknownModelError: it is of another version, or damaged.
         """
-        file = UPath(folder) / "model.json"
-        text = file.read_bytes()
+        folder = UPath(folder)
+        text = (folder / "model.json").read_bytes()
         try:
             content: dict[str, Any] = json.loads(text)
             if (version := content["description"]["version"]) != VERSION:
                 raise UnknownModelError(
                     f"the model in {folder} is of version {version}, and this is version {VERSION}"
                 )
-            views = tuple(
-                _View(
-                    _Calendar(**{n: np.array(v) for n, v in view["calendar"].items()}),
-                    _Regression(**{n: np.array(v) for n, v in view["regression"].items()}),
-                    lightgbm.Booster(model_str=(UPath(folder) / view["trees"]).read_text()),
+            pairs = tuple(
+                ModelPair(
+                    CalendarEffects(**{n: np.array(v) for n, v in view["calendar"].items()}),
+                    HourlyRegression(**{n: np.array(v) for n, v in view["regression"].items()}),
+                    lightgbm.Booster(model_str=(folder / view["trees"]).read_text()),
                 )
                 for view in content["views"]
             )
-            return cls(Description(**content["description"]), _Fitted(views))
+            return cls(Description(**content["description"]), pairs)
         except (OSError, KeyError, TypeError, json.JSONDecodeError, LightGBMError) as error:
             raise UnknownModelError(
                 f"the model in {folder} is unreadable ({type(error).__name__})"
             ) from error
 
 
-def weekly_naive(history: pd.DataFrame | pd.Series, day: date, at: time = NOON) -> pd.Series:
-    """What a day would be like the same weekday a week before, at the same hour of the clock.
+def _validate(real: pd.Series, demand: pd.DataFrame, held_out: date, at: time) -> Score:
+    """Score the days from ``held_out`` on as forecast by a model trained on the days before.
 
-    Where that hour is not known, it is the one of 2, 3 or 4 weeks before.
-
-    Raises:
-        TooLittleHistoryError: an hour is not known in any of them.
+    Its training ends at the issue time of the first of them. ``demand`` is ``real`` as days x 24.
     """
-    real = known_demand(history, issue_time(day, at))
-    demand = by_local_hour(real, day - timedelta(days=28), day).to_numpy()
-    weeks = demand[[21, 14, 7, 0]]
-    hours = _local_hours(day)
-    if not (known := ~np.isnan(weeks[:, hours])).any(axis=0).all():
-        what = f"the {WEEKLY_NAIVE} forecast of {day} from the 4 weeks before"
-        raise TooLittleHistoryError(what, int(known.sum(axis=0).min()), 1)
-    newest = (~np.isnan(weeks)).argmax(axis=0)
-    return _on_utc_hours(weeks[newest, np.arange(24)], day)
-
-
-def _on_utc_hours(mw: Array, day: date) -> pd.Series:
-    """24 values of Madrid's clock on the UTC hours of a day; a repeated hour gets one of them."""
-    index = day_hours(day)
-    index.freq = None  # type: ignore[misc]
-    return pd.Series(mw[_local_hours(day)], index, name=FORECAST_MODEL)
-
-
-def _local_hours(day: date) -> np.ndarray:
-    return day_hours(day).tz_convert(TIME_ZONE.key).hour.to_numpy()
-
-
-def _madrid_day(instant: pd.Timestamp) -> date:
-    return instant.tz_convert(TIME_ZONE.key).date()
-
-
-def _days_known(real: pd.Series) -> pd.DatetimeIndex:
-    """The Madrid days of which most hours are known."""
-    assert isinstance(real.index, pd.DatetimeIndex)
-    days = real.index.tz_convert(TIME_ZONE.key).tz_localize(None).normalize()
-    hours = real.groupby(days).size()
-    return pd.DatetimeIndex(hours.index[hours > 12])
+    before = known_demand(real, issue_time(held_out, at))
+    eve = held_out - timedelta(days=1)
+    pairs = _fit(by_local_hour(before, demand.index[0].date(), eve), at)
+    measured = demand[demand.index >= pd.Timestamp(held_out)]
+    forecasts = _predict(pairs, demand, at, len(measured))
+    return score(pd.Series(forecasts), pd.Series(measured.to_numpy().ravel()))

@@ -14,7 +14,9 @@ STORE = "store"
 """Of a materialization: the address of the store that was written."""
 FINGERPRINT, MORNING_FINGERPRINT = "fingerprint", "morning_fingerprint"
 """Of a materialization: `demand.figures.fingerprint` of the day's measured demand, and of the hours
-that are known when the next day's forecast is made."""
+that are known when the next day's forecast is made. A forecast has the one of its inputs."""
+MADE_BY = "made_by"
+"""Of a forecast: `forecast.TRAINED_MODEL` or `forecast.WEEKLY_NAIVE`."""
 
 
 def metadata_values(figures: Mapping[str, Any]) -> dict[str, Any]:
