@@ -35,7 +35,8 @@ from demand_assets.orchestration.ledger_reader import (
 )
 from demand_assets.orchestration.metadata import metadata_of
 from demand_assets.orchestration.planning.ledger import Ledger, State
-from demand_assets.orchestration.planning.plans import LONGEST_PAUSE, PRIORITY_OPEN, request
+from demand_assets.orchestration.planning.plans import LONGEST_PAUSE, PRIORITY_OPEN, PlannedRun
+from demand_assets.orchestration.sensors import run_request
 from demand_assets.settings import Settings
 
 SCORED_DAYS = 14
@@ -127,7 +128,7 @@ def forecast_sensor(
     if isinstance(month, str):
         no_model = month
     elif _may_ask(instance, MODEL_JOB, month, ledger.now, settings.refresh):
-        asked.append(request([month], PRIORITY_OPEN, job=MODEL_JOB))
+        asked.append(run_request(PlannedRun([month], PRIORITY_OPEN, job=MODEL_JOB)))
     else:
         no_model = f"The model of {month:%Y-%m} is being made, or has failed and waits."
     due = due_forecasts(ledger, made, models, settings)
@@ -144,7 +145,7 @@ def forecast_sensor(
     ]
     for job, days in ((FORECAST_JOB, due), (SCORE_JOB, closed)):
         asked += [
-            request([day], PRIORITY_OPEN, job=job)
+            run_request(PlannedRun([day], PRIORITY_OPEN, job=job))
             for day in days
             if _may_ask(instance, job, day, ledger.now, settings.refresh)
         ]
