@@ -22,7 +22,7 @@ import requests
 from dagster import AssetMaterialization, DagsterInstance
 
 from bench.meter import Meter
-from bench.postgres import BATCHES, NO_BATCHES, postgres, with_storage
+from bench.postgres import BATCHES, postgres, with_storage
 from demand_assets.demand.days import days_between
 from demand_assets.grid import TIME_ZONE
 from demand_assets.settings import PROJECT
@@ -102,9 +102,7 @@ def notebook_loop(days: int, api: str, folder: Path) -> None:
 def floor(days: int, api: str, folder: Path) -> None:
     """The project's own core without Dagster: fetch, average, keep the files, write."""
     import pandas as pd
-    from dagster import build_output_context
 
-    from demand_assets.definitions import build_definitions
     from demand_assets.demand.hourly import hourly_frame
     from demand_assets.demand.quality import check_plausible
     from demand_assets.redata import REDataClient, read_samples
@@ -120,14 +118,15 @@ def floor(days: int, api: str, folder: Path) -> None:
         frames.append(hourly_frame(samples, day, now=datetime.now(UTC)))
     frame = pd.concat(frames)
     if settings.influxdb_url:
-        from demand_assets.stores.influxdb import InfluxDBIOManager
+        from demand_assets.stores.influxdb import InfluxDB, InfluxDBStore
 
-        store = (build_definitions(settings).resources or {})["demand_store"]
-        assert isinstance(store, InfluxDBIOManager)
-        influxdb = store.influxdb.model_copy(update={"token": os.environ["INFLUXDB_V2_TOKEN"]})
-        store = InfluxDBIOManager(influxdb=influxdb, measurement="demand")
-        with build_output_context() as context:
-            store.handle_output(context, frame)
+        influxdb = InfluxDB(
+            url=settings.influxdb_url,
+            token=os.environ["INFLUXDB_V2_TOKEN"],
+            org=settings.influxdb_org,
+            bucket=settings.influxdb_bucket,
+        )
+        InfluxDBStore(influxdb, "demand").write(frame)
     else:
         import duckdb
 
@@ -296,13 +295,14 @@ def main() -> None:
     print(f"The page's status of 2,000 days x 3 assets took {first:.2f} s, then {warm:.2f} s.\n")
     days = options.days[-1]
     rows = [
-        replace(
-            measure_backfill(days, with_storage(INSTANCE, ""), None, **NO_BATCHES),
-            what="Dagster's SQLite",
-        ),
+        replace(measure_backfill(days, with_storage(INSTANCE, "")), what="Dagster's SQLite"),
         replace(measure_backfill(days), what="SQLite of dagster.yaml"),
     ]
-    for what, settings in (("PostgreSQL", NO_BATCHES), ("PostgreSQL, events in batches", BATCHES)):
+    batches: dict[str, dict[str, str]] = {
+        "PostgreSQL": {},
+        "PostgreSQL, events in batches": BATCHES,
+    }
+    for what, settings in batches.items():
         with postgres(free_port()) as server:
             if server is None:
                 print("No PostgreSQL here: it takes initdb, and the project's extra `postgres`.")

@@ -1,4 +1,4 @@
-"""Dagster's records in PostgreSQL, for comparison: a server of our own while it is measured."""
+"""Dagster's records in PostgreSQL, for comparison: a new server for each measurement."""
 
 import importlib.util
 import os
@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BATCHES = {"DAGSTER_EVENT_BATCH_SIZE": "500"}
-"""Set for the whole system, it makes a step send its materializations together."""
-NO_BATCHES = {"DAGSTER_EVENT_BATCH_SIZE": "0"}
-"""Dagster's default. It has to be said: our event log sets batches for all that this one starts."""
+"""Set for the whole system, so that a step sends its materializations together."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Postgres:
 
     @property
     def storage(self) -> str:
-        """What dagster.yaml says in place of `event_log_storage`."""
+        """The part of dagster.yaml in place of `event_log_storage`."""
         return f"storage:\n  postgres:\n    postgres_url: {self.url}\n"
 
 
@@ -40,14 +38,14 @@ def with_storage(instance: str, block: str) -> str:
 
 @contextmanager
 def postgres(port: int) -> Iterator[Postgres | None]:
-    """A new server until the block ends; None where it or Dagster's part is missing."""
+    """A new server until the block ends; None if it or dagster-postgres is not installed."""
     found = shutil.which("initdb") or max(
         map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None
     )
     if not found or not importlib.util.find_spec("dagster_postgres"):
         yield None
         return
-    # It refuses to run as root.
+    # PostgreSQL refuses to run as root.
     user = "postgres" if os.getuid() == 0 else None
     with tempfile.TemporaryDirectory() as folder:
         data, log = f"{folder}/data", Path(folder, "log")
@@ -56,8 +54,8 @@ def postgres(port: int) -> Iterator[Postgres | None]:
         create = [found, "-D", data, "-U", "dagster", "-A", "trust"]
         subprocess.run(create, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
         start = [str(Path(found).with_name("postgres")), "-D", data, "-k", folder, "-p", str(port)]
-        with log.open("w") as told:
-            server = subprocess.Popen(start, user=user, cwd=folder, stdout=told, stderr=told)
+        with log.open("w") as output:
+            server = subprocess.Popen(start, user=user, cwd=folder, stdout=output, stderr=output)
         try:
             while "ready to accept" not in log.read_text():
                 assert server.poll() is None, log.read_text()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all: the only function that writes into the data folder."""
 
 import os
 import uuid
@@ -7,14 +7,14 @@ from pathlib import Path
 from upath import UPath
 
 UNFINISHED = ".unfinished"
-"""How the name of a file ends while it is written."""
+"""Suffix of a file's name while it is written."""
 
 
 def write_whole(path: UPath, content: bytes) -> None:
-    """Make the file appear whole or not at all.
+    """Replace a file; a reader sees the old content or all of the new.
 
-    An object store shows an object only once its upload is complete; on a local disk a rename
-    does the same.
+    An object store shows an object once its upload is complete; on a local disk a rename does the
+    same.
     """
     if not isinstance(path, os.PathLike):
         path.write_bytes(content)
@@ -27,6 +27,5 @@ def write_whole(path: UPath, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(local)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

@@ -14,14 +14,16 @@ from demand_assets.orchestration.forecast_sensor import forecast_sensor
 from demand_assets.orchestration.housekeeping import replaced_runs_sensor
 from demand_assets.orchestration.io_managers import (
     EmbeddedStoreIOManager,
+    InfluxDBIOManager,
     JSONAnswerIOManager,
     ParquetFrameIOManager,
+    StoreIOManager,
 )
 from demand_assets.orchestration.partitions import daily_partitions
-from demand_assets.orchestration.resources import REDataResource
+from demand_assets.orchestration.resources import InfluxDBResource, REDataResource
 from demand_assets.orchestration.sensors import current_day_sensor, missing_days_sensor
 from demand_assets.settings import PROJECT, Settings, load_settings_file
-from demand_assets.stores.influxdb import InfluxDBIOManager, InfluxDBResource
+from demand_assets.stores import url_without_credentials
 
 MEASUREMENT = "demand"
 
@@ -68,12 +70,12 @@ def build_definitions(settings: Settings) -> Definitions:
     )
 
 
-def demand_store(settings: Settings) -> InfluxDBIOManager | EmbeddedStoreIOManager:
+def demand_store(settings: Settings) -> StoreIOManager:
     """The IO manager of the store that the settings name."""
     if not settings.influxdb_url:
         return EmbeddedStoreIOManager(database=settings.database)
     influxdb = InfluxDBResource(
-        url=settings.influxdb_url,
+        url=url_without_credentials(settings.influxdb_url),  # the web page shows it
         token=EnvVar("INFLUXDB_V2_TOKEN"),
         org=settings.influxdb_org,
         bucket=settings.influxdb_bucket,

@@ -1,7 +1,7 @@
 """Retries of requests to a server: when the next attempt is made, and when to give up.
 
-Both the API client and the InfluxDB store use `call_with_retries`. Which errors are worth another
-attempt is decided by the caller, which knows the server.
+The API client and the InfluxDB store both use `call_with_retries`. Which errors are worth another
+attempt belongs in the caller, which knows its server.
 """
 
 import logging
@@ -37,6 +37,7 @@ def call_with_retries(
     call: Callable[[], T],
     pause_after: Callable[[Exception, int], float | None],
     budget: RetryBudget,
+    describe: Callable[[Exception], str] = str,
 ) -> T:
     """What ``call`` returns, after as many attempts as the budget allows. Each retry is logged.
 
@@ -44,37 +45,38 @@ def call_with_retries(
         call: one attempt.
         pause_after: seconds to wait after the given error of the given attempt (from 1), or None if
             another attempt is useless.
-        budget: reduced by what failed attempts and pauses take; at least one attempt is made.
+        budget: reduced by the time of pauses and of failed attempts that are worth another one; at
+            least one attempt is made.
+        describe: the error as one line of the log, without secrets.
 
     Raises:
         Exception: the error of the last attempt.
     """
-    attempt = 1
+    attempt = 0
     while True:
+        attempt += 1
         started = time.monotonic()
         try:
             return call()
         except Exception as error:
-            budget.spend(time.monotonic() - started)
             pause = pause_after(error, attempt)
-            if pause is None or pause >= budget.left:
+            if pause is None:
+                raise
+            budget.spend(time.monotonic() - started)
+            if pause >= budget.left:
                 raise
             next_attempt = datetime.now(TIME_ZONE) + timedelta(seconds=pause)
             logger.warning(
-                "Attempt %d failed: %s. The next one is made at %s Madrid time, in %.1f s.",
-                attempt,
-                error,
-                f"{next_attempt:%H:%M:%S}",
-                pause,
+                f"Attempt {attempt} failed: {describe(error)}. The next attempt follows in"
+                f" {pause:.1f} s, at {next_attempt:%H:%M:%S} Madrid time."
             )
-            budget.spend(pause)
-            time.sleep(pause)
-            attempt += 1
+        budget.spend(pause)
+        time.sleep(pause)
 
 
 def backoff(attempt: int) -> float:
     """Seconds to wait after the given attempt, from 1: exponential with jitter, at most 15."""
-    return min(15.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
+    return min(15.0, 0.5 * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

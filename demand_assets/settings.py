@@ -7,6 +7,7 @@ module reads the environment.
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from functools import partial
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values, load_dotenv
 from upath import UPath
+
+from demand_assets.stores import url_without_credentials
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder of dagster.yaml, `.env` and, by default, the data."""
@@ -85,7 +88,7 @@ class Settings:
     forecast_at: time = time(12)
     """Madrid time at which the next day's demand is forecast."""
     page_url: str | None = None
-    influxdb_url: str | None = None
+    influxdb_url: str | None = field(default=None, repr=False)
     influxdb_org: str = ""
     influxdb_bucket: str = "capstone7"
     influxdb_ca_certificate: str | None = None
@@ -99,8 +102,7 @@ class Settings:
     def store(self) -> Store:
         if not self.influxdb_url:
             return Store("duckdb", f"DuckDB {self.database}")
-        parts = urlsplit(self.influxdb_url)
-        address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        address = url_without_credentials(self.influxdb_url)
         return Store("influxdb", f"InfluxDB {address}, bucket {self.influxdb_bucket}")
 
     @classmethod
@@ -142,7 +144,8 @@ def _read(
     try:
         return parse(text) if text else default
     except ValueError as error:
-        raise SettingError(f"{name}={text}: {error}") from error
+        shown = url_without_credentials(text) if "@" in text else text
+        raise SettingError(f"{name}={shown}: {error}") from error
 
 
 def _require(environment: Mapping[str, str], *names: str) -> None:
@@ -178,10 +181,11 @@ def load_settings_file(file: Path) -> None:
 
 
 def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("not an http(s) address")
-    return text
+    with suppress(ValueError):  # whose text may quote a password
+        parts = urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return text
+    raise ValueError("not an http(s) address")
 
 
 def _file(text: str) -> str:

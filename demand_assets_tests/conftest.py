@@ -61,8 +61,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own settings and `.env` must neither help nor hurt."""
     settings = ("INFLUXDB_V2_", "REDATA_", "DEMAND_DATA", "DEMAND_START", "DAGSTER_")
     for name in list(os.environ):
-        # The batch size is the event log's own.
-        if name.startswith(settings) and name != "DAGSTER_EVENT_BATCH_SIZE":
+        if name.startswith(settings):
             monkeypatch.delenv(name)
 
 

@@ -1,46 +1,42 @@
-"""`python -m demand_assets.dashboards`: the dashboard in the InfluxDB that the settings name."""
+"""Create or update the dashboard in the InfluxDB of the settings, and print its name and link."""
 
 import argparse
 import os
 import sys
 
-from demand_assets.dashboards import template
+import yaml
+
 from demand_assets.dashboards.influxdb import apply_dashboard
+from demand_assets.dashboards.template import build_template
 from demand_assets.settings import PROJECT, SettingError, Settings, load_settings_file
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 
 
 def main() -> None:
-    """Apply the template; with ``--write``, make its file instead.
-
-    Raises:
-        SystemExit: with a line that says what to mend, where it cannot be applied.
-    """
     parser = argparse.ArgumentParser(prog="python -m demand_assets.dashboards", description=__doc__)
     parser.add_argument(
-        "--write",
-        action="store_true",
-        help=f"make {template.TEMPLATE.name} from the queries, and apply nothing",
+        "--print", action="store_true", help="print the template for `influx apply -f` instead"
     )
-    if parser.parse_args().write:
-        template.write()
-        return
+    options = parser.parse_args()
     load_settings_file(PROJECT / ".env")
     try:
-        dashboard = apply_dashboard(_influxdb())
+        settings = Settings.from_environment(os.environ)
+        if options.print:
+            template = build_template(settings.influxdb_bucket)
+            print(yaml.safe_dump_all(template, sort_keys=False, allow_unicode=True), end="")
+        else:
+            print("{0.name}: {0.link}".format(apply_dashboard(_influxdb(settings))))
     except (SettingError, InfluxDBAccessError) as error:
         sys.exit(str(error))
-    print(f"{dashboard.name}: {dashboard.link}")
 
 
-def _influxdb() -> InfluxDBResource:
-    settings = Settings.from_environment(os.environ)
+def _influxdb(settings: Settings) -> InfluxDB:
     if not settings.influxdb_url:
         raise SettingError(
             "INFLUXDB_V2_URL is not set: the dashboard needs an InfluxDB 2. Set it in .env,"
             " together with INFLUXDB_V2_TOKEN and INFLUXDB_V2_ORG."
         )
-    return InfluxDBResource(
+    return InfluxDB(
         url=settings.influxdb_url,
         token=os.environ["INFLUXDB_V2_TOKEN"],
         org=settings.influxdb_org,

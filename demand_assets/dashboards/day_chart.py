@@ -1,23 +1,27 @@
-"""A day as a picture for Dagster's web page: measured demand against the operator's forecast."""
+"""One day as a chart for Dagster's web page: an SVG with a line per series, and a sparkline.
+
+Pure functions from hourly frames to text. The page of all hours is drawn by `page.js` instead.
+"""
 
 import base64
+import html
 import math
 from datetime import date
 
 import pandas as pd
 
+from demand_assets import grid
 from demand_assets.demand.days import day_hours
-from demand_assets.grid import FORECAST, REAL, TIME_ZONE
 
-WIDTH, HEIGHT = 720, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 704, 44, 238
-"""The plot's edges in pixels."""
+WIDTH, HEIGHT = 720, 290
+LEFT, RIGHT, TOP, BOTTOM = 52, 704, 64, 258
+"""Edges of the plot in pixels."""
 BARS = "▁▂▃▄▅▆▇█"
-INK, GRID, MEASURED, FORESEEN = "#4b5563", "#e5e7eb", "#2563eb", "#f59e0b"
+TEXT_COLOR, GRID_COLOR = "#4b5563", "#e5e7eb"
 
 
 def sparkline(demand_mw: pd.Series, day: date) -> str:
-    """A day's hours as a line of text, `·` where one is unknown, with the least and the most."""
+    """The hours of a day as one line of text, `·` for unknown hours, with the range in GW."""
     demand = demand_mw.reindex(day_hours(day)) / 1000
     low, high = demand.min(), demand.max()
     if math.isnan(low):
@@ -28,72 +32,82 @@ def sparkline(demand_mw: pd.Series, day: date) -> str:
 
 
 def day_markdown(frame: pd.DataFrame, day: date) -> str:
-    """The picture as Markdown that needs no other file."""
+    """The chart as Markdown with an embedded image."""
     svg = base64.b64encode(day_svg(frame, day).encode()).decode()
     return f"![Measured and forecast demand of {day}](data:image/svg+xml;base64,{svg})"
 
 
 def day_svg(frame: pd.DataFrame, day: date) -> str:
-    """One day's hourly frame (MW over UTC) as SVG, hours on Madrid's clock.
+    """The hourly frame of a day (MW, UTC) as SVG, with Madrid time below it.
 
     A line is interrupted where an hour is unknown.
     """
-    hours = day_hours(day)
-    lines = frame.reindex(hours) / 1000
-    known = lines.to_numpy()[lines.notna().to_numpy()]
+    columns = [series.column for series in grid.SERIES]
+    demand_gw = frame.reindex(index=day_hours(day), columns=columns) / 1000
+    known = demand_gw.to_numpy()[demand_gw.notna().to_numpy()]
     bottom = math.floor(known.min()) if len(known) else 0
     top = max(math.ceil(known.max()), bottom + 1) if len(known) else 1
-    slot = (RIGHT - LEFT) / len(hours)
-
-    def y(gigawatts: float) -> float:
-        return BOTTOM - (gigawatts - bottom) / (top - bottom) * (BOTTOM - TOP)
-
-    def curve(column: str, color: str, dashes: str) -> str:
-        path, pen = "", "M"
-        for place, value in enumerate(lines[column]):
-            if math.isnan(value):
-                pen = "M"
-                continue
-            # A flat piece for each hour: a mean is of its whole hour.
-            start, end, height = LEFT + place * slot, LEFT + (place + 1) * slot, y(value)
-            path += f"{pen}{start:.1f} {height:.1f}H{end:.1f}"
-            pen = "L"
-        style = f'stroke="{color}" stroke-width="2.5" stroke-linejoin="round"{dashes}'
-        return f'<path d="{path}" fill="none" {style}/>' if path else ""
-
-    def text(x: float, y: float, words: str, more: str = "") -> str:
-        return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{words}</text>'
-
-    middle, end = ' text-anchor="middle"', ' text-anchor="end"'
-    grid = "".join(
-        f'<path d="M{LEFT} {y(gw):.1f}H{RIGHT}" stroke="{GRID}"/>'
-        + text(LEFT - 6, y(gw) + 4, f"{gw} GW", end)
-        for gw in range(bottom, top + 1, math.ceil((top - bottom) / 6))
-    )
-    clock = "".join(
-        text(LEFT + place * slot, BOTTOM + 18, f"{hour:%H:%M}", middle)
-        for place, hour in enumerate(hours.tz_convert(TIME_ZONE.key))
-        if hour.hour % 3 == 0 and (place == 0 or hour.hour)
-    )
     title = f"{day:%A} {day}"
-    if lines[REAL].notna().any():
-        at = hours[int(lines[REAL].argmax())].tz_convert(TIME_ZONE.key)
-        title += f": peak {lines[REAL].max():.1f} GW at {at:%H:%M}"
-    legend = (
-        f'<path d="M{RIGHT - 196} 20h24" stroke="{MEASURED}" stroke-width="2.5"/>'
-        + text(RIGHT - 166, 24, "measured")
-        + f'<path d="M{RIGHT - 92} 20h24" stroke="{FORESEEN}" stroke-width="2.5"'
-        ' stroke-dasharray="5 3"/>' + text(RIGHT - 62, 24, "forecast")
-    )
+    if demand_gw[grid.REAL].notna().any():
+        peak_at = demand_gw[grid.REAL].idxmax().tz_convert(grid.TIME_ZONE.key)
+        title += f": peak {demand_gw[grid.REAL].max():.1f} GW at {peak_at:%H:%M}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"'
-        f' viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12" fill="{INK}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
+        f' height="{HEIGHT}" font-family="sans-serif" font-size="12" fill="{TEXT_COLOR}">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="#fff"/>'
-        + text(16, 24, title, ' font-size="14" font-weight="bold"')
-        + legend
-        + grid
-        + clock
-        + curve(FORECAST, FORESEEN, ' stroke-dasharray="5 3"')
-        + curve(REAL, MEASURED, "")
+        + _text(16, 24, title, ' font-size="14" font-weight="bold"')
+        + _legend()
+        + _axes(day, bottom, top)
+        # The first series is drawn last, above the others.
+        + "".join(_line(demand_gw[s.column], s, bottom, top) for s in reversed(grid.SERIES))
         + "</svg>"
     )
+
+
+def _legend() -> str:
+    legend, x = "", float(LEFT)
+    for series in grid.SERIES:
+        legend += f'<path d="M{x:.1f} 42h24" {_stroke(series)}/>' + _text(x + 30, 46, series.title)
+        x += 54 + 6.5 * len(series.title)  # px: about the width of a letter
+    return legend
+
+
+def _axes(day: date, bottom: int, top: int) -> str:
+    """Labelled lines at whole gigawatts, and the time every three hours."""
+    axes = ""
+    for gw in range(bottom, top + 1, math.ceil((top - bottom) / 6)):
+        y = _y(gw, bottom, top)
+        axes += f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="{GRID_COLOR}"/>'
+        axes += _text(LEFT - 6, y + 4, f"{gw} GW", ' text-anchor="end"')
+    hours = day_hours(day).tz_convert(grid.TIME_ZONE.key)
+    for place, hour in enumerate(hours):
+        if hour.hour % 3 == 0:
+            x = LEFT + place * (RIGHT - LEFT) / len(hours)
+            axes += _text(x, BOTTOM + 18, f"{hour:%H:%M}", ' text-anchor="middle"')
+    return axes
+
+
+def _line(demand_gw: pd.Series, series: grid.Series, bottom: int, top: int) -> str:
+    path, command, width = "", "M", (RIGHT - LEFT) / len(demand_gw)
+    for place, gw in enumerate(demand_gw):
+        if math.isnan(gw):
+            command = "M"
+            continue
+        # A horizontal piece for each hour, as a mean is that of the whole hour.
+        start, end = LEFT + place * width, LEFT + (place + 1) * width
+        path += f"{command}{start:.1f} {_y(gw, bottom, top):.1f}H{end:.1f}"
+        command = "L"
+    return f'<path d="{path}" fill="none" {_stroke(series)}/>' if path else ""
+
+
+def _y(gigawatts: float, bottom: int, top: int) -> float:
+    return BOTTOM - (gigawatts - bottom) / (top - bottom) * (BOTTOM - TOP)
+
+
+def _stroke(series: grid.Series) -> str:
+    dashes = "" if series.measured else ' stroke-dasharray="5 3"'
+    return f'stroke="{series.color}" stroke-width="2.5" stroke-linejoin="round"{dashes}'
+
+
+def _text(x: float, y: float, text: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{html.escape(text)}</text>'

@@ -1,104 +1,91 @@
-"""The dashboard's template, applied to an InfluxDB 2."""
+"""Applies the dashboard's template to an InfluxDB 2, through its API for templates and stacks."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
 
 from demand_assets.dashboards.template import build_template, dashboard_key
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 
 
-@dataclass(frozen=True)
-class Dashboard:
-    """A dashboard as it is on the server."""
+class Dashboard(NamedTuple):
+    """A dashboard on the server, and the address of its page."""
 
     name: str
     link: str
-    """Its page."""
 
 
-def apply_dashboard(influxdb: InfluxDBResource) -> Dashboard:
-    """Bring the bucket's dashboard up to date; create it, and the bucket, where they are missing.
+def apply_dashboard(influxdb: InfluxDB) -> Dashboard:
+    """Create or update the dashboard of a bucket, and create the bucket if it is missing.
 
     Raises:
-        InfluxDBAccessError: the server cannot be reached, or refuses.
+        InfluxDBAccessError: the server cannot be reached, or refuses a request.
     """
     with influxdb.get_client() as client:
         try:
             return _apply(client, influxdb)
         except ApiException as error:
-            if not error.status:  # no answer
+            if not error.status:  # no answer, which `get_client` explains
                 raise
-            # Templates answer 500 where a right is missing.
+            # A template that needs a missing permission is answered with status 500.
             if error.status in (401, 403) or "unauthorized" in str(error.body):
                 raise _refusal(influxdb) from error
-            said = " ".join(str(getattr(error, "message", None) or error.reason).split())
+            message = " ".join(str(getattr(error, "message", None) or error.reason).split())
             raise InfluxDBAccessError(
-                f"InfluxDB at {influxdb.address} answered {error.status} '{said}'."
+                f"InfluxDB at {influxdb.address} answered {error.status} '{message}'."
                 " The dashboard needs an InfluxDB 2: check INFLUXDB_V2_URL and INFLUXDB_V2_BUCKET."
             ) from error
 
 
-def _apply(client: InfluxDBClient, influxdb: InfluxDBResource) -> Dashboard:
-    org_id = _org_id(client, influxdb)
-    _create_missing_bucket(client, org_id, influxdb.bucket)
-    resources = build_template(influxdb.bucket)
-    applied = _call(
-        client,
-        "POST",
-        "templates/apply",
-        body={
-            "orgID": org_id,
-            "template": {"contents": resources},
-            # A template gives an existing bucket its own retention, and a stack removes what it
-            # held and no longer holds, with all its points. So no stack ever holds the bucket.
-            "actions": [{"action": "skipKind", "properties": {"kind": "Bucket"}}],
-            **_stack(client, org_id, dashboard_key(influxdb.bucket)),
-        },
-    )
-    # Template errors come with the status of a success.
-    if errors := applied.get("errors"):
+def _apply(client: InfluxDBClient, influxdb: InfluxDB) -> Dashboard:
+    org_id, bucket = _org_id(client, influxdb), influxdb.bucket
+    if not _call(client, "GET", "buckets", default={}, orgID=org_id, name=bucket).get("buckets"):
+        _call(client, "POST", "buckets", body={"orgID": org_id, "name": bucket})
+    request = {
+        "orgID": org_id,
+        "template": {"contents": build_template(bucket)},
+        # A template overwrites the retention of an existing bucket, and a stack deletes resources
+        # that are no longer in it, with all points. So the stack must never contain the bucket.
+        "actions": [{"action": "skipKind", "properties": {"kind": "Bucket"}}],
+        "stackID": _stack_id(client, org_id, dashboard_key(bucket)),
+    }
+    applied = _call(client, "POST", "templates/apply", body=request)
+    if errors := applied.get("errors"):  # the status is that of a success
         raise InfluxDBAccessError(
             f"InfluxDB at {influxdb.address} does not accept the template: {errors}."
         )
-    ((name, number),) = [(d["name"], d["id"]) for d in applied["summary"]["dashboards"]]
-    page = f"{influxdb.address.rstrip('/')}/orgs/{org_id}/dashboards/{number:016x}"
-    return Dashboard(name, page)
+    (dashboard,) = applied["summary"]["dashboards"]
+    page = f"{influxdb.address.rstrip('/')}/orgs/{org_id}/dashboards/{dashboard['id']:016x}"
+    return Dashboard(dashboard["name"], page)
 
 
-def _org_id(client: InfluxDBClient, influxdb: InfluxDBResource) -> str:
-    """The organization's id, which may be what it is given by."""
+def _org_id(client: InfluxDBClient, influxdb: InfluxDB) -> str:
+    """The id of the organization, which the settings name by name or id."""
     orgs = _call(client, "GET", "orgs", limit=100)["orgs"]
-    if not orgs:  # those that the token may not read are left out
+    if not orgs:  # the answer leaves out organizations that the token may not read
         raise _refusal(influxdb)
     for org in orgs:
         if influxdb.org in (org["name"], org["id"]):
-            return org["id"]
+            return str(org["id"])
     raise InfluxDBAccessError(
         f"Check INFLUXDB_V2_ORG: INFLUXDB_V2_TOKEN can read no organization {influxdb.org}."
     )
 
 
-def _create_missing_bucket(client: InfluxDBClient, org_id: str, bucket: str) -> None:
-    found = _call(client, "GET", "buckets", missing={}, orgID=org_id, name=bucket)
-    if not found.get("buckets"):
-        _call(client, "POST", "buckets", body={"orgID": org_id, "name": bucket})
+def _stack_id(client: InfluxDBClient, org_id: str, key: str) -> str | None:
+    """The stack of the dashboard from an earlier call, or None.
 
-
-def _stack(client: InfluxDBClient, org_id: str, key: str) -> dict[str, str]:
-    """The stack that an earlier application left, as part of the next one; empty before the first.
-
-    One that holds anything else, such as the bucket after `influx apply`, is somebody else's.
+    A stack with other resources, such as the bucket after `influx apply`, is somebody else's.
     """
     for stack in _call(client, "GET", "stacks", orgID=org_id)["stacks"]:
-        held = [(r["kind"], r["templateMetaName"]) for r in stack["resources"]]
-        if held == [("Dashboard", key)]:
-            # One that the token may not read would be taken for a deleted one, and created again.
-            _call(client, "GET", f"dashboards/{stack['resources'][0]['resourceID']}", missing={})
-            return {"stackID": stack["id"]}
-    return {}
+        resources = [(r["kind"], r["templateMetaName"]) for r in stack["resources"]]
+        if resources == [("Dashboard", key)]:
+            # InfluxDB takes a dashboard that the token may not read for a deleted one, and would
+            # create a second one. This request fails instead.
+            _call(client, "GET", f"dashboards/{stack['resources'][0]['resourceID']}", default={})
+            return str(stack["id"])
+    return None
 
 
 def _call(
@@ -107,12 +94,12 @@ def _call(
     path: str,
     *,
     body: dict[str, Any] | None = None,
-    missing: dict[str, Any] | None = None,
+    default: dict[str, Any] | None = None,
     **parameters: Any,
 ) -> dict[str, Any]:
-    """The answer below `/api/v2/`, as JSON says it: the client's own types leave parts out.
+    """The JSON answer of the API below `/api/v2/`, or the default, if there is one, for a 404.
 
-    What `missing` holds, if it is given, stands for a 404.
+    The client's own types for templates leave out parts of the answers.
     """
     try:
         answer = client.api_client.call_api(
@@ -125,20 +112,21 @@ def _call(
             _return_http_data_only=True,
         )
     except ApiException as error:
-        if error.status == 404 and missing is not None:
-            return missing
+        if error.status == 404 and default is not None:
+            return default
         raise
     if not isinstance(answer, dict):
         raise InfluxDBAccessError(
-            "What answers is no InfluxDB 2, or a proxy in front of it. Check INFLUXDB_V2_URL."
+            "The answer is not that of an InfluxDB 2, or of a proxy before it."
+            " Check INFLUXDB_V2_URL."
         )
     return answer
 
 
-def _refusal(influxdb: InfluxDBResource) -> InfluxDBAccessError:
+def _refusal(influxdb: InfluxDB) -> InfluxDBAccessError:
     return InfluxDBAccessError(
         f"InfluxDB at {influxdb.address} refuses INFLUXDB_V2_TOKEN. It must read the organization"
-        f" {influxdb.org} and its buckets, read and write its dashboards and, where bucket"
+        f" {influxdb.org} and its buckets, read and write its dashboards and, if bucket"
         f" {influxdb.bucket} is missing, write buckets; an all-access token may. To read and write"
         " one bucket, which is all that storing needs, is not enough."
     )

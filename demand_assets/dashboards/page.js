@@ -1,22 +1,21 @@
 "use strict";
-// The page's only script: what is shown is told by the hours from `shown.from` up to `shown.to`.
+// The only script of the page. It shows the hours from `shown.from` to `shown.to`, end excluded.
 
 const demand = JSON.parse(document.getElementById("demand").textContent);
-const LINES = [
-  { field: "ForecastModel", title: "Next-day forecast", color: "--model", dash: "dot", width: 2 },
-  { field: "ForecastDemand", title: "Operator's forecast", color: "--forecast", dash: "solid", width: 1.5 },
-  { field: "RealDemand", title: "Measured", color: "--real", dash: "solid", width: 2.5 },
-].filter(({ field }) => demand[field]?.some((mw) => mw !== null));
-const nothing = new Array(demand.hours).fill(null);
-const real = demand.RealDemand ?? nothing;
-const forecast = demand.ForecastDemand ?? nothing;
-const model = demand.ForecastModel ?? nothing;
-const PAGE_LIFE = 10 * 60e3; // ms; today is asked for as often
+const STYLES = { RealDemand: { dash: "solid", width: 2.5 }, ForecastModel: { dash: "dot", width: 2 } };
+const OTHER_STYLE = { dash: "solid", width: 1.5 };
+/** The series that have values, in the order of the legend and of the table. */
+const SERIES = demand.series.filter(({ field }) => demand[field]?.some((mw) => mw !== null));
+const unknown = new Array(demand.hours).fill(null);
+const real = demand.RealDemand ?? unknown;
+const forecast = demand.ForecastDemand ?? unknown;
+const model = demand.ForecastModel ?? unknown;
+const RELOAD_AFTER = 10 * 60e3; // ms; today is refreshed as often
 const ROWS_AT_ONCE = 200;
-const MOST_DAYS_IN_HOURS = 100; // more, and hours would be one block of color
+const MAX_DAYS_IN_HOURS = 100; // the hours of more days would be one block of color
 const element = (id) => document.getElementById(id);
 
-// Time: hour i starts `demand.start + i` hours after 1970 in UTC; Madrid is ahead by its offset.
+// Time: hour i starts `demand.start + i` hours after 1970 in UTC. Madrid time is ahead by an offset.
 
 const offset = new Int8Array(demand.hours + 1);
 for (const [from, hours] of demand.offsets) offset.fill(hours, from);
@@ -26,36 +25,36 @@ const isMidnight = (i) => madrid(i).getUTCHours() === 0;
 const midnights = [];
 for (let i = 0; i < demand.hours; i++) if (isMidnight(i)) midnights.push(i);
 
-/** What writes an hour in a format; making it takes far longer than using it. */
-function writer(format) {
-  const { format: write } = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...format });
-  return (i) => write(madrid(i)).replace(/^(\w+),/, "$1");
+/** A function that formats an hour. Keep it: to create one takes far longer than to call it. */
+function formatter(options) {
+  const { format } = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...options });
+  return (i) => format(madrid(i)).replace(/^(\w+),/, "$1");
 }
 const CLOCK = { hour: "2-digit", minute: "2-digit" };
 const DATE = { day: "numeric", month: "short", year: "numeric" };
-const clock = writer(CLOCK);
-const date = writer({ weekday: "short", ...DATE });
-const when = writer({ weekday: "short", ...DATE, ...CLOCK });
-const briefly = writer({ ...DATE, ...CLOCK });
+const clock = formatter(CLOCK);
+const date = formatter({ weekday: "short", ...DATE });
+const when = formatter({ weekday: "short", ...DATE, ...CLOCK });
+const briefly = formatter({ ...DATE, ...CLOCK });
 
 const newest = real.findLastIndex((mw) => mw !== null);
-let chosen = "7"; // days, or all
+let chosen = "7"; // days, or "all"
 let shown = { from: 0, to: demand.hours };
 
-/** Days [first, first + days) of those in the data, as a range of hours. */
+/** The range of hours of the days [first, first + days), by their place in the data. */
 function daysFrom(first, days) {
   const start = Math.max(0, Math.min(first, midnights.length - days));
   return { from: midnights[start] ?? 0, to: midnights[start + days] ?? demand.hours };
 }
 
-/** The newest days: a single one is that last measured, more run to the end of what is forecast. */
+/** The newest days: one day is the last one with measured hours, more days include forecast ones. */
 function newestDays(days) {
   if (days === "all") return { from: 0, to: demand.hours };
   const last = days === "1" ? midnights.findLastIndex((i) => i <= newest) : midnights.length - 1;
   return daysFrom(Math.max(0, last + 1 - Number(days)), Number(days));
 }
 
-// The figures of a range
+// Figures of a range
 
 function mean(values) {
   return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
@@ -75,7 +74,7 @@ function figures({ from, to }) {
   for (let i = from; i < to; i++) {
     if (real[i] === null) continue;
     known += 1;
-    energy += real[i] / 1000; // a mean of one hour in MW is as many MWh
+    energy += real[i] / 1000; // a mean of 1 MW over one hour is 1 MWh
     if (peak === null || real[i] > real[peak]) peak = i;
     if (forecast[i] !== null) differences.push(real[i] - forecast[i]);
   }
@@ -96,19 +95,28 @@ function showFigures() {
   element("hours").textContent = `in ${known.toLocaleString("en")} measured hours`;
   show("mape", mape(forecast, shown), 2, "%");
   show("mape-model", mape(model, shown), 2, "%");
-  element("model-tile").hidden = !LINES.some(({ field }) => field === "ForecastModel");
+  element("model-tile").hidden = !SERIES.some(({ field }) => field === "ForecastModel");
   show("difference", difference, 0, "MW", "exceptZero");
   showGauge(difference);
 }
 
-// The pictures
+// Graph and gauge
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function colors() {
   const style = getComputedStyle(document.documentElement);
   return (name) => style.getPropertyValue(name).trim();
 }
 
-/** Where the time axis is marked, and with what, on Madrid's clock. */
+/** The color of a series; lighter in the dark theme. */
+function lineColor({ color }) {
+  const parts = color.match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
+  const white = dark.matches ? 0.35 : 0;
+  return `rgb(${parts.map((part) => Math.round(part + (255 - part) * white)).join(", ")})`;
+}
+
+/** Positions and labels on the time axis, in Madrid time. */
 function ticks({ from, to }) {
   const hours = to - from;
   const [marked, format] =
@@ -120,63 +128,71 @@ function ticks({ from, to }) {
     : [(t) => t.getUTCHours() === 0 && t.getUTCDate() === 1 && t.getUTCMonth() % 6 === 0, { month: "short", year: "numeric" }];
   const all = [];
   for (let i = from; i < to; i++) if (marked(madrid(i))) all.push(i);
-  const every = Math.ceil((all.length * 88) / element("graph").clientWidth); // px a label
+  const every = Math.ceil((all.length * 88) / element("graph").clientWidth); // 88 px per label
   const places = all.filter((_, place) => place % every === 0);
-  return { tickvals: places, ticktext: places.map(writer(format)) };
+  return { tickvals: places, ticktext: places.map(formatter(format)) };
 }
 
-/** What means are drawn of, each from one hour up to another: hours, or of many days the days. */
+/** The spans [from, to) whose means are drawn: hours, or whole days if the range is long. */
 function spans({ from, to }) {
   const days = midnights.filter((i) => i >= from && i < to);
-  if (days.length > MOST_DAYS_IN_HOURS) return days.map((day, n) => [day, days[n + 1] ?? to]);
+  if (days.length > MAX_DAYS_IN_HOURS) return days.map((day, n) => [day, days[n + 1] ?? to]);
   return Array.from({ length: to - from }, (_, n) => [from + n, from + n + 1]);
 }
 
-/** The mean of a span of which every hour is known. */
+/** The mean of a span, null unless every hour is known. */
 function meanOf(values, span) {
   const mw = values.slice(...span);
   return mw.includes(null) ? null : mean(mw);
 }
 
-/** The titles of the lines that a person has hidden in the legend. */
+/** The titles of the lines that the user has hidden in the legend. */
 function hidden() {
   return (element("graph").data ?? []).filter(({ visible }) => visible === "legendonly").map(({ name }) => name);
 }
 
 function showGraph() {
-  const color = colors();
   const drawn = spans(shown);
   const daily = drawn[0][1] - drawn[0][0] > 1;
   const off = hidden();
-  const lines = LINES.map((line) => ({
-    ...line, color: color(line.color), mw: drawn.map((span) => meanOf(demand[line.field], span)),
+  const lines = SERIES.map((series) => ({
+    ...(STYLES[series.field] ?? OTHER_STYLE), title: series.title, color: lineColor(series),
+    mw: drawn.map((span) => meanOf(demand[series.field], span)),
   }));
-  const seen = lines.filter(({ title }) => !off.includes(title)).reverse();
-  // A mean is drawn as long as what it is of, so that a single one is seen as well.
-  const traces = lines.map((line) => ({
-    x: drawn.flat(), y: line.mw.flatMap((mw) => [mw, mw]), name: line.title, mode: "lines",
-    line: { color: line.color, width: line.width, dash: line.dash },
-    visible: off.includes(line.title) ? "legendonly" : true, hoverinfo: "skip",
+  // A mean is drawn from the start to the end of its span, so that a single one is visible as well.
+  // The first series is drawn last, above the others.
+  const traces = [...lines].reverse().map(({ title, color, width, dash, mw }) => ({
+    x: drawn.flat(), y: mw.flatMap((value) => [value, value]), name: title, mode: "lines",
+    line: { color, width, dash }, visible: off.includes(title) ? "legendonly" : true, hoverinfo: "skip",
   }));
-  // One box for all lines, as each by itself would show its nearest known hour, which may be another.
-  const told = ([from], n) => [
-    `<b>${daily ? `${date(from)}, mean of the day` : when(from)}</b>`,
-    ...seen.filter(({ mw }) => mw[n] !== null).map((line) =>
-      `<span style="color:${line.color}">▬</span> ${line.title}: ${number(line.mw[n])} MW`),
-  ].join("<br>");
-  traces.push({
-    x: drawn.map(([from, to]) => (from + to) / 2),
-    y: drawn.map((_, n) => seen.find(({ mw }) => mw[n] !== null)?.mw[n] ?? null),
-    customdata: drawn.map(told), hovertemplate: "%{customdata}<extra></extra>", hoverinfo: "y",
-    mode: "lines", line: { color: "rgba(0,0,0,0)" }, showlegend: false,
-  });
+  traces.push(hoverBox(drawn, daily, lines.filter(({ title }) => !off.includes(title))));
   element("graph-note").textContent = daily ? "Means of whole days" : "Means of hours";
+  Plotly.react("graph", traces, graphLayout(), { responsive: true, displayModeBar: false, doubleClick: false });
+}
+
+/** An invisible line with one box for all series; each by itself would show its nearest known hour. */
+function hoverBox(drawn, daily, lines) {
+  const text = ([from], n) => [
+    `<b>${daily ? `${date(from)}, mean of the day` : when(from)}</b>`,
+    ...lines.filter(({ mw }) => mw[n] !== null).map(({ title, color, mw }) =>
+      `<span style="color:${color}">▬</span> ${title}: ${number(mw[n])} MW`),
+  ].join("<br>");
+  return {
+    x: drawn.map(([from, to]) => (from + to) / 2),
+    y: drawn.map((_, n) => lines.find(({ mw }) => mw[n] !== null)?.mw[n] ?? null),
+    customdata: drawn.map(text), hovertemplate: "%{customdata}<extra></extra>", hoverinfo: "y",
+    mode: "lines", line: { color: "rgba(0,0,0,0)" }, showlegend: false,
+  };
+}
+
+function graphLayout() {
+  const color = colors();
   const axis = { gridcolor: color("--line"), linecolor: color("--line"), zeroline: false };
-  Plotly.react("graph", traces, {
+  return {
     paper_bgcolor: color("--card"), plot_bgcolor: color("--card"),
     font: { color: color("--ink"), family: "system-ui, sans-serif", size: 13 },
     margin: { l: 10, r: 12, t: 10, b: 28 },
-    // A finger scrolls the page.
+    // On a touch screen, dragging scrolls the page.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     hovermode: "x", hoverdistance: -1,
     hoverlabel: { bgcolor: color("--card"), bordercolor: color("--soft"), font: { color: color("--ink") }, align: "left" },
@@ -186,22 +202,23 @@ function showGraph() {
       showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "dot", spikecolor: color("--soft"),
     },
     yaxis: { ...axis, tickformat: ",.0f", ticksuffix: " MW", automargin: true, fixedrange: true },
-  }, { responsive: true, displayModeBar: false, doubleClick: false });
+  };
 }
 
 function showGauge(difference) {
   const color = colors();
-  const bands = [["--bad", -500, -250], ["--fair", -250, -100], ["--good", -100, 100], ["--fair", 100, 250], ["--bad", 250, 500]];
+  const { bands, end } = demand.gauge; // each band is a level and its start
+  const limits = [...bands.map(([, start]) => start), end];
   Plotly.react("gauge", [{
     type: "indicator", mode: "gauge", value: difference,
     gauge: {
-      axis: { range: [-500, 500], tickvals: [-500, -250, -100, 0, 100, 250, 500] },
+      axis: { range: [limits[0], end], tickvals: [...limits, 0] },
       bar: { thickness: 0 }, borderwidth: 0,
       threshold: difference === null ? undefined : {
-        value: Math.max(-500, Math.min(500, difference)), thickness: 1,
+        value: Math.max(limits[0], Math.min(end, difference)), thickness: 1,
         line: { color: color("--ink"), width: 5 },
       },
-      steps: bands.map(([name, low, high]) => ({ color: color(name), range: [low, high] })),
+      steps: bands.map(([level], n) => ({ color: color(`--${level}`), range: [limits[n], limits[n + 1]] })),
     },
   }], {
     paper_bgcolor: "rgba(0,0,0,0)", margin: { l: 34, r: 34, t: 22, b: 6 },
@@ -209,12 +226,12 @@ function showGauge(difference) {
   }, { responsive: true, displayModeBar: false });
 }
 
-// The table: rows are made as they are scrolled to, as years are 30,000 of them.
+// Table: rows are created while the user scrolls, as several years have 30,000 of them.
 
 const narrow = matchMedia("(max-width: 760px)");
 const COLUMNS = [
   { title: "Hour", value: (i) => i, text: (i) => (narrow.matches ? briefly : when)(i) },
-  ...[...LINES].reverse().map(({ field, title }) => ({
+  ...SERIES.map(({ field, title }) => ({
     title, value: (i) => demand[field][i], text: (i) => number(demand[field][i]),
   })),
   { title: "Difference", value: difference, text: (i) => number(difference(i)) },
@@ -222,7 +239,7 @@ const COLUMNS = [
 const NEWEST_FIRST = { column: 0, down: true };
 let order = NEWEST_FIRST;
 let rows = [];
-let atRest = 0; // px by which the table is scrolled before a person scrolls it
+let initialScroll = 0; // px by which the table is scrolled before the user scrolls it
 
 function difference(i) {
   return real[i] === null || forecast[i] === null ? null : real[i] - forecast[i];
@@ -237,8 +254,8 @@ function showTable() {
   const { value } = COLUMNS[order.column];
   rows = [];
   for (let i = shown.from; i < shown.to; i++)
-    if (LINES.some(({ field }) => demand[field][i] !== null)) rows.push(i);
-  // What is unknown comes last, whichever way the rest is sorted.
+    if (SERIES.some(({ field }) => demand[field][i] !== null)) rows.push(i);
+  // Unknown values come last in both directions.
   const sign = order.down ? -1 : 1;
   rows.sort((a, b) => {
     const [one, other] = [value(a), value(b)];
@@ -253,12 +270,12 @@ function showTable() {
   const body = document.querySelector("tbody");
   body.replaceChildren();
   moreRows();
-  // What is still to come stands above the newest measured hour, out of sight.
+  // Hours in the future are above the newest measured hour; scroll past them.
   const first = order === NEWEST_FIRST ? rows.findIndex((i) => real[i] !== null) : 0;
   while (body.rows.length <= first) moreRows();
   const table = element("hours-table");
   table.scrollTop = first > 0 ? body.rows[first].offsetTop - body.offsetTop : 0;
-  atRest = table.scrollTop;
+  initialScroll = table.scrollTop;
 }
 
 function moreRows() {
@@ -280,7 +297,7 @@ document.querySelector("thead tr").append(...COLUMNS.map((_, column) => {
   return head;
 }));
 
-// What a person does
+// What the user does
 
 let pressed = null;
 
@@ -296,7 +313,7 @@ function showAll(range, days = null) {
   document.querySelectorAll("[data-days]").forEach((button) => {
     button.ariaPressed = String(button.dataset.days === days);
   });
-  // Not `disabled`, which would take the keyboard's focus away.
+  // Not `disabled`, as the button would lose the keyboard's focus.
   element("earlier").ariaDisabled = String(shown.from === 0);
   element("later").ariaDisabled = String(shown.to === demand.hours);
   element("range").textContent = rangeText(shown);
@@ -311,7 +328,7 @@ function choose(days) {
   showAll(newestDays(days), days);
 }
 
-/** Show what has been dragged over: whole hours, or whole days where days are drawn. */
+/** Show the part that was selected by dragging: whole hours, or whole days if days are drawn. */
 function zoom(from, to) {
   from = Math.max(0, Math.floor(from));
   to = Math.min(demand.hours, Math.ceil(to));
@@ -322,11 +339,11 @@ function zoom(from, to) {
   showAll({ from, to });
 }
 
-/** Move by as many days as are shown. */
-function move(way) {
+/** Move by the number of days that are shown; the direction is 1 or -1. */
+function move(direction) {
   const first = midnights.findLastIndex((i) => i <= shown.from);
   const days = Math.max(1, midnights.filter((i) => i >= shown.from && i < shown.to).length);
-  showAll(daysFrom(first + way * days, days));
+  showAll(daysFrom(first + direction * days, days));
 }
 
 function showAge() {
@@ -338,21 +355,21 @@ function showAge() {
   pill.title = newest < 0 ? "" : when(newest + 1);
 }
 
-/** Whether a reload would take nothing away that a person has done. */
+/** Whether a reload would undo nothing that the user has done. */
 function untouched() {
-  return pressed !== null && order === NEWEST_FIRST && element("hours-table").scrollTop === atRest && !hidden().length;
+  return pressed !== null && order === NEWEST_FIRST && element("hours-table").scrollTop === initialScroll && !hidden().length;
 }
 
 function listen() {
   document.querySelectorAll("[data-days]").forEach((button) =>
     button.addEventListener("click", () => choose(button.dataset.days)));
-  for (const [id, way] of [["earlier", -1], ["later", 1]])
-    element(id).addEventListener("click", ({ currentTarget }) => currentTarget.ariaDisabled === "true" || move(way));
+  for (const [id, direction] of [["earlier", -1], ["later", 1]])
+    element(id).addEventListener("click", ({ currentTarget }) => currentTarget.ariaDisabled === "true" || move(direction));
   const graph = element("graph");
-  // Dragging over the graph shows that part; a double click goes back.
+  // Dragging over the graph shows that part; a double click shows the chosen range again.
   graph.on("plotly_relayout", ({ "xaxis.range[0]": from, "xaxis.range[1]": to }) => from !== undefined && zoom(from, to));
   graph.on("plotly_doubleclick", () => choose(chosen));
-  graph.on("plotly_restyle", showGraph); // a line hidden in the legend is in the box no more
+  graph.on("plotly_restyle", showGraph); // removes a line that was hidden from the box
   new ResizeObserver(() => {
     const { tickvals, ticktext } = ticks(shown);
     Plotly.relayout(graph, { "xaxis.tickvals": tickvals, "xaxis.ticktext": ticktext });
@@ -361,15 +378,15 @@ function listen() {
     if (target.scrollTop + target.clientHeight > target.scrollHeight - 300) moreRows();
   });
   narrow.addEventListener("change", showTable);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  dark.addEventListener("change", () => {
     showGraph();
     showFigures();
   });
 }
 
 if (demand.hours) {
-  const asked = location.hash.slice(1);
-  choose(document.querySelector(`[data-days="${CSS.escape(asked)}"]`) ? asked : chosen);
+  const requested = location.hash.slice(1);
+  choose(document.querySelector(`[data-days="${CSS.escape(requested)}"]`) ? requested : chosen);
   listen();
 } else {
   element("range").textContent = "Nothing is stored yet.";
@@ -379,5 +396,5 @@ if (demand.hours) {
 showAge();
 setInterval(() => {
   showAge();
-  if (performance.now() > PAGE_LIFE && (!demand.hours || untouched())) location.reload();
+  if (performance.now() > RELOAD_AFTER && (!demand.hours || untouched())) location.reload();
 }, 30e3);

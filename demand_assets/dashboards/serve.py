@@ -1,6 +1,6 @@
-"""Serves the page on this machine, beside a command: `python -m demand_assets.dashboards.serve`.
+"""Serves the page on this machine while a command runs: `python -m demand_assets.dashboards.serve`.
 
-A browser follows no link from Dagster's web page to a file, so the page has an address.
+Browsers do not follow links from Dagster's web page to files, so the page needs an address.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from demand_assets.dashboards.page import page_file
 from demand_assets.processes import be_interruptible, run_command
 from demand_assets.settings import PROJECT, Settings, load_settings_file
 
-NOTHING_YET = b"""<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5>
-<title>Spain's electricity demand</title><p>Nothing is stored yet. This page follows the first
-refresh of today; <code>demand_dashboard</code> can also be materialized on Dagster's page."""
+NO_PAGE_YET = b"""<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5>
+<title>Spain's electricity demand</title><p>Nothing is stored yet. The page appears after the first
+refresh of today. You can also materialize <code>demand_dashboard</code> on Dagster's web page."""
 
 
 class PageServer(ThreadingHTTPServer):
-    """The page at `/`, on 127.0.0.1; on another port where the given one is taken."""
+    """The page at `/` on 127.0.0.1; on a free port if the given one is in use."""
 
     daemon_threads = True
 
@@ -46,44 +46,43 @@ class _PageHandler(BaseHTTPRequestHandler):
         try:
             status, page = 200, self.server.file.read_bytes()
         except FileNotFoundError:
-            status, page = 503, NOTHING_YET
+            status, page = 503, NO_PAGE_YET
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
         self.send_header("Cache-Control", "no-store")
-        with contextlib.suppress(ConnectionError):  # a reader may go away
+        with contextlib.suppress(ConnectionError):  # the browser may close the connection
             self.end_headers()
             self.wfile.write(page)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: Dagster's own lines are what a person looks for."""
+        """Log nothing, so that the terminal shows Dagster's log only."""
+
+
+def print_address_when_ready(server: PageServer) -> None:
+    while not server.file.exists():
+        time.sleep(1)
+    print(f"\nThe dashboard: {server.url}\n", flush=True)
 
 
 def main() -> int:
+    """Serve the page until the command ends; the exit code of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m demand_assets.dashboards.serve", description=__doc__
     )
     parser.add_argument("--port", type=int, default=3001, help="default 3001, or a free one")
-    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="what it stands beside")
+    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="the command to run")
     options = parser.parse_args()
     load_settings_file(PROJECT / ".env")
     settings = Settings.from_environment(os.environ)
     server = PageServer(page_file(settings.data_dir), options.port)
     be_interruptible()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    threading.Thread(target=tell, args=(server,), daemon=True).start()
+    for target, args in ((server.serve_forever, ()), (print_address_when_ready, (server,))):
+        threading.Thread(target=target, args=args, daemon=True).start()
     try:
-        page_url = settings.page_url or server.url
-        return run_command(options.command, DEMAND_PAGE_URL=page_url)
+        return run_command(options.command, DEMAND_PAGE_URL=settings.page_url or server.url)
     except KeyboardInterrupt:
         return 0
-
-
-def tell(server: PageServer) -> None:
-    """Print the address once there is a page."""
-    while not server.file.exists():
-        time.sleep(1)
-    print(f"\nThe dashboard: {server.url}\n", flush=True)
 
 
 if __name__ == "__main__":

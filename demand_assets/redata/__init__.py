@@ -1,9 +1,9 @@
-"""The REData client: days in; out comes, per day, the operator's answer or a typed error.
+"""The REData client: days in; for each day the operator's answer or a typed error out.
 
 Red Eléctrica publishes peninsular demand, measured and forecast, at
 ``{base}/{lang}/datos/demanda/demanda-tiempo-real``, without authentication. A request names a span
 of Madrid's local time, both ends included; samples come every 5 or 10 minutes in MW, whatever
-``time_trunc`` says.
+``time_trunc`` says. How samples become hours belongs in `demand`.
 
 >>> client = REDataClient("https://apidatos.ree.es")
 >>> client.fetch([date(2023, 2, 19)])  # doctest: +SKIP
@@ -20,14 +20,7 @@ from demand_assets.redata.errors import (
     RefusedError,
     UnavailableError,
 )
-from demand_assets.redata.responses import (
-    Answer,
-    check_shape,
-    last_update,
-    read_samples,
-    sample_time,
-    split_days,
-)
+from demand_assets.redata.responses import Answer, last_update, read_samples
 
 __all__ = [
     "AddressError",
@@ -39,9 +32,6 @@ __all__ = [
     "REDataError",
     "RefusedError",
     "UnavailableError",
-    "check_shape",
     "last_update",
     "read_samples",
-    "sample_time",
-    "split_days",
 ]

@@ -1,15 +1,20 @@
-"""The client: days in; out comes, per day, the operator's answer or a typed error."""
+"""The HTTP side of the API: days in; for each day the operator's answer or a typed error out.
 
+Requests, retries and the length of a span belong here; what an answer means belongs in `responses`.
+"""
+
+import logging
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
 import requests
 import urllib3
 
-from demand_assets.grid import REAL_DEMAND
+from demand_assets.grid import SERIES
 from demand_assets.redata.errors import (
     BlockedError,
     MalformedAnswerError,
@@ -18,46 +23,38 @@ from demand_assets.redata.errors import (
     RefusedError,
     UnavailableError,
 )
-from demand_assets.redata.responses import (
-    Answer,
-    check_shape,
-    excerpt,
-    parse_response,
-    split_days,
-)
-from demand_assets.retry import within
+from demand_assets.redata.responses import Answer, check_shape, excerpt, parse_response, split_days
+from demand_assets.retry import RetryBudget, call_with_retries, within
 
 USER_AGENT = f"demand-assets/0.1 python-requests/{requests.__version__}"
 LARGEST_ANSWER = 64 * 2**20
-"""Bytes. 31 days are 3 MB; more than this is no answer of this API."""
+"""Bytes. 31 days are 3 MB; a larger body is no answer of this API."""
+
+Outcome = Answer | REDataError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _RetryBudget:
-    """What one fetch may spend on failed attempts and on waiting, all spans together."""
+class _Fetch(RetryBudget):
+    """What all spans of one fetch share: the retry budget, and what happened so far."""
 
-    left: float
-    """Seconds."""
-    trouble: UnavailableError = field(default_factory=lambda: UnavailableError("no time left"))
-    """What made the last span fail."""
     requests: int = 0
-    """How many were sent."""
-
-    def spend(self, seconds: float) -> None:
-        self.left = max(0.0, self.left - seconds)
+    failure: UnavailableError | None = None
+    """Why the last span failed that was given up."""
 
 
 @dataclass(frozen=True)
 class REDataClient:
-    """One session with the API.
+    """A session with the API.
 
     Args:
         base_url: scheme and host, without a path.
         language: ``en`` or ``es``; it changes the titles only.
-        max_days_per_request: the longest span asked for at once, in days.
-        retry_seconds: what a :meth:`fetch` may spend on failed attempts and waiting.
-        timeout_seconds: how long one request may stay silent.
-        politeness_seconds: the rest between one request and the next.
+        max_days_per_request: the longest span of one request, in days.
+        retry_seconds: what failed attempts and pauses of one :meth:`fetch` may take, more than 0.
+        timeout_seconds: how long the server may stay silent during a request.
+        politeness_seconds: the pause between two requests.
     """
 
     base_url: str
@@ -77,106 +74,112 @@ class REDataClient:
         self,
         days: Sequence[date],
         progress: Callable[[int, int], None] = lambda days, requests: None,
-    ) -> dict[date, Answer | REDataError]:
-        """Ask for contiguous days in as few requests as the API takes.
+    ) -> dict[date, Outcome]:
+        """Request contiguous days in as few requests as the API accepts.
 
-        After each span ``progress`` is told for how many of the days the API has been asked, and in
-        how many requests.
+        A refused span is halved until the days that cause the refusal stand alone. The length that
+        is then accepted is kept for the rest of the call.
 
-        Returns, in the order asked, each day's own answer (the samples of that Madrid day) or the
-        error that befell it. A span that is refused is halved until the days that cause it stand
-        alone; the length that then works is kept for the rest of the call.
+        Args:
+            days: Madrid days in order, without gaps.
+            progress: called after each span with the numbers of days and of requests so far.
+
+        Returns:
+            For each day, in the given order, its own answer (the samples of that Madrid day) or the
+            error because of which it has none.
         """
-        budget = _RetryBudget(self.retry_seconds)
+        fetch = _Fetch(self.retry_seconds)
         longest = self.max_days_per_request
         halve = True
-        results: dict[date, Answer | REDataError] = {}
-        while rest := days[len(results) :]:
-            pieces = self._fetch_halving(rest[:longest], budget, halve)
+        outcomes: dict[date, Outcome] = {}
+        while rest := days[len(outcomes) :]:
+            pieces = self._fetch_span(rest[:longest], fetch, halve)
             refused = [isinstance(p, RefusedError | MalformedAnswerError) for p, _ in pieces]
-            # Where each day of a span was refused alone, halving the next would be as vain.
+            # If each day of a span is refused by itself, halving the next span would not help.
             halve = not all(refused)
             if len(pieces) > 1 and not any(refused):
                 longest = max(len(span) for _, span in pieces)
             for outcome, span in pieces:
-                results.update(_per_day(outcome, span))
-            progress(len(results), budget.requests)
-        return results
+                outcomes.update(_by_day(outcome, span))
+            progress(len(outcomes), fetch.requests)
+        return outcomes
 
-    def _fetch_halving(
-        self, span: Sequence[date], budget: _RetryBudget, halve: bool = True
-    ) -> list[tuple[Answer | REDataError, Sequence[date]]]:
+    def _fetch_span(
+        self, span: Sequence[date], fetch: _Fetch, halve: bool = True
+    ) -> list[tuple[Outcome, Sequence[date]]]:
+        """The outcome of a span, or of the parts into which it had to be divided."""
         try:
-            answer = self._request_patiently(span, budget)
+            answer = self._request_with_retries(span, fetch)
             check_shape(answer)
-            _check_real_series(answer, span)
+            _check_required_series(answer, span)
             return [(answer, span)]
         except (RefusedError, MalformedAnswerError) as error:
             if len(span) == 1 or not halve:
                 return [(error, span)]
-            middle = (len(span) + 1) // 2
-            return [
-                *self._fetch_halving(span[:middle], budget),
-                *self._fetch_halving(span[middle:], budget),
-            ]
+            logger.warning(f"{_name(span)}: {error.reason}; requesting it in halves.")
         except REDataError as error:
             return [(error, span)]
+        middle = (len(span) + 1) // 2
+        first, second = span[:middle], span[middle:]
+        return self._fetch_span(first, fetch) + self._fetch_span(second, fetch)
 
-    def _request_patiently(self, span: Sequence[date], budget: _RetryBudget) -> Answer:
-        attempt = 0
-        while budget.left > 0:
-            if budget.requests and not attempt:
-                time.sleep(self.politeness_seconds)
-            attempt += 1
-            budget.requests += 1
-            started = time.monotonic()
-            try:
-                return self._request(span, budget.left)
-            except UnavailableError as trouble:
-                budget.spend(time.monotonic() - started)
-                pause = trouble.pause(attempt)
-                if attempt >= trouble.max_attempts or pause >= budget.left:
-                    asked = "asked once" if attempt == 1 else f"asked {attempt} times"
-                    budget.trouble = type(trouble)(
-                        f"{trouble.reason} ({asked}, retry budget {self.retry_seconds:g} s)"
-                    )
-                    if isinstance(trouble, BlockedError) or trouble.retry_after:
-                        budget.left = 0.0  # to ask for the next span would be not to wait
-                    raise budget.trouble from trouble
-                budget.spend(pause)
-                time.sleep(pause)
-        raise type(budget.trouble)(
-            f"not asked for, as earlier days failed: {budget.trouble.reason}"
-        )
-
-    def _request(self, span: Sequence[date], longest: float) -> Answer:
-        url = f"{self.base_url.rstrip('/')}/{self.language}/datos/demanda/demanda-tiempo-real"
-        parameters = {
-            "start_date": f"{span[0]}T00:00",
-            "end_date": f"{span[-1]}T23:59",
-            "time_trunc": "hour",
-        }
-
-        def ask() -> tuple[requests.Response, bytes]:
-            with self.session.get(
-                url,
-                params=parameters,
-                timeout=min(self.timeout_seconds, longest),
-                stream=True,
-                allow_redirects=False,
-            ) as response:
-                return response, _read_body(response)
-
+    def _request_with_retries(self, span: Sequence[date], fetch: _Fetch) -> Answer:
+        if fetch.failure and not fetch.left:
+            raise type(fetch.failure)(
+                f"not requested, as earlier days failed: {fetch.failure.reason}"
+            )
+        before = fetch.requests
+        if before:
+            time.sleep(self.politeness_seconds)
         try:
-            response, body = within(longest, ask)
+            return call_with_retries(
+                partial(self._request, span, fetch),
+                lambda error, attempt: (
+                    error.pause(attempt) if isinstance(error, UnavailableError) else None
+                ),
+                fetch,
+                lambda error: f"{_name(span)}: {getattr(error, 'reason', error)}",
+            )
+        except UnavailableError as error:
+            count = fetch.requests - before
+            fetch.failure = type(error)(
+                f"{error.reason} (requested {'once' if count == 1 else f'{count} times'},"
+                f" retry budget {self.retry_seconds:g} s)"
+            )
+            if isinstance(error, BlockedError) or error.retry_after:
+                fetch.left = 0.0  # a request for the next span would ignore that the API says wait
+            raise fetch.failure from error
+
+    def _request(self, span: Sequence[date], fetch: _Fetch) -> Answer:
+        """One request, which ends within the budget even if the server sends a byte a second."""
+        fetch.requests += 1
+        started, seconds = time.monotonic(), fetch.left
+        get = partial(
+            self.session.get,
+            f"{self.base_url.rstrip('/')}/{self.language}/datos/demanda/demanda-tiempo-real",
+            params={
+                "start_date": f"{span[0]}T00:00",
+                "end_date": f"{span[-1]}T23:59",
+                "time_trunc": "hour",
+            },
+            timeout=min(self.timeout_seconds, seconds),
+            stream=True,
+            allow_redirects=False,
+        )
+        try:
+            # The library reads the headers without a deadline; a time-out restarts with each byte.
+            with within(seconds, get) as response:
+                body = _read_body(response, started, seconds)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnavailableError(f"no answer from {self.base_url}: {_reason(error)}") from error
+            raise UnavailableError(f"no answer from {self.base_url}: {_cause(error)}") from error
         return parse_response(response, body)
 
 
-def _per_day(
-    outcome: Answer | REDataError, span: Sequence[date]
-) -> dict[date, Answer | REDataError]:
+def _name(span: Sequence[date]) -> str:
+    return f"{span[0]}" if len(span) == 1 else f"{span[0]} to {span[-1]}"
+
+
+def _by_day(outcome: Outcome, span: Sequence[date]) -> dict[date, Outcome]:
     if isinstance(outcome, REDataError):
         return {day: outcome.for_day(day) for day in span}
     answers = split_days(outcome, span)
@@ -184,42 +187,50 @@ def _per_day(
     return {day: answers.get(day) or absent.for_day(day) for day in span}
 
 
-def _check_real_series(answer: Answer, span: Sequence[date]) -> None:
-    # One odd day makes the API leave the series out of the whole span; alone, the day can be told.
-    if len(span) > 1 and REAL_DEMAND.api_id not in {
-        str(series["id"]) for series in answer["included"]
-    }:
-        raise MalformedAnswerError("the answer has no series of measured demand")
+def _check_required_series(answer: Answer, span: Sequence[date]) -> None:
+    """Refuse a span without a required series, as one bad day makes the API leave it out.
+
+    A single day passes: the hourly frame decides about a day without the series.
+    """
+    found = {str(series["id"]) for series in answer["included"]}
+    missing = [series.column for series in SERIES if series.required and series.api_id not in found]
+    if missing and len(span) > 1:
+        raise MalformedAnswerError(f"the answer has no series {', '.join(missing)}")
 
 
-def _read_body(response: requests.Response) -> bytes:
-    """The whole body, within a size."""
-    parts, size = [], 0
-    # read1 hands over what has arrived; a read of a fixed size, or one that decodes, would wait
-    # for slow bytes.
+def _read_body(response: requests.Response, started: float, seconds: float) -> bytes:
+    """The whole body, unpacked.
+
+    Raises:
+        TimeoutError: it is not complete within the seconds since the start of the request.
+        MalformedAnswerError: it is too large.
+    """
+    body = bytearray()
+    # `read1` returns what has arrived; a read of a fixed size, or one that decodes, would wait for
+    # more bytes.
     while part := response.raw.read1(2**16, decode_content=False):
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_ANSWER:
+        body += part
+        if len(body) > LARGEST_ANSWER:
             raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
-    body = b"".join(parts)
+        if time.monotonic() - started > seconds:
+            raise TimeoutError(f"not done after {seconds:.1f} s")
     packed = response.headers.get("Content-Encoding", "").lower() == "gzip"
-    return _gunzip(body) if packed else body
+    return _gunzip(body) if packed else bytes(body)
 
 
-def _gunzip(packed: bytes) -> bytes:
+def _gunzip(packed: bytes | bytearray) -> bytes:
     unpacking = zlib.decompressobj(wbits=31)
     try:
         body = unpacking.decompress(packed, LARGEST_ANSWER)
     except zlib.error as error:
-        raise UnavailableError(f"the answer is no gzip as it says: {error}") from error
+        raise UnavailableError(f"the answer is not the gzip that it claims: {error}") from error
     if unpacking.unconsumed_tail:
         raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
     return body
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one line; the layers above it repeat the URL and object addresses."""
+def _cause(error: BaseException) -> str:
+    """The innermost cause in one line; the outer ones repeat the URL and object addresses."""
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

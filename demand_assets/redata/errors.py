@@ -1,11 +1,10 @@
 """Errors of the API client: one class for each reaction that a person or the client needs.
 
 All derive from `demand.errors.DayError`: the text says which day, what the API answered, and what
-to do. A new failure of the API belongs here; what it looks like on the wire is read in `responses`.
+to do. Which response is which error belongs in `responses`.
 """
 
 from datetime import date
-from typing import ClassVar
 
 from demand_assets.demand.errors import DayError
 from demand_assets.retry import backoff
@@ -43,7 +42,6 @@ class UnavailableError(REDataError):
     """A temporary failure that outlasted the retry budget: an outage, a time-out, a broken body."""
 
     advice = "Nothing was stored; materialize the day again when REData is back."
-    max_attempts: ClassVar[int] = 1000
 
     def __init__(
         self, reason: str, day: date | None = None, retry_after: float | None = None
@@ -51,8 +49,8 @@ class UnavailableError(REDataError):
         super().__init__(reason, day)
         self.retry_after = retry_after
 
-    def pause(self, attempt: int) -> float:
-        """Seconds to wait after the given attempt: as the server asks, else exponential."""
+    def pause(self, attempt: int) -> float | None:
+        """Seconds until the next attempt: as the server asks, else exponential; None for never."""
         return self.retry_after or backoff(attempt)
 
 
@@ -62,5 +60,5 @@ class BlockedError(UnavailableError):
     advice = "Nothing was stored; wait an hour, then request fewer days at a time."
     max_attempts = 3
 
-    def pause(self, attempt: int) -> float:
-        return 10.0 * attempt
+    def pause(self, attempt: int) -> float | None:
+        return 10.0 * attempt if attempt < self.max_attempts else None

@@ -1,4 +1,8 @@
-"""REData's answers: told from what is none, and cut into days."""
+"""Responses of the API: an answer or a typed error, the samples of an answer, its single days.
+
+What the API sends is read here and nowhere else. Requests and retries belong in `client`, what
+samples mean belongs in `demand`.
+"""
 
 import json
 import reprlib
@@ -23,46 +27,50 @@ from demand_assets.retry import retry_after
 
 SPAN_REFUSED = (400, 413, 414, 422)
 """Statuses after which a shorter span may be accepted."""
-
 LARGEST_MW = 1e9
-"""Where numbers cease to be MW at all. What is merely implausible passes, for checks to judge."""
+"""Larger numbers are not MW at all. Implausible ones pass, as `demand.quality` checks them."""
 
 Answer = dict[str, Any]
 """The API's JSON: ``data`` (a header) and ``included`` (the series, each with its samples)."""
 
 
 def parse_response(response: requests.Response, body: bytes) -> Answer:
-    """The answer, or the error that the response stands for (a row of the API's failures each)."""
+    """The answer in a response.
+
+    Raises:
+        REDataError: the class for what came instead, with the status and the detail that it names.
+    """
     text = body.decode("utf-8", "replace")
+    document: Answer | None
     try:
-        document = json.loads(text, parse_constant=_not_json)
+        document = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         document = None
     errors = document.get("errors") if isinstance(document, dict) else None
     status, detail = response.status_code, ""
     if errors:
-        status, detail = _read_errors(errors, status)
+        status, detail = _status_and_detail(errors, status)
     elif status == 200:
         if document is not None:
             return document
         raise UnavailableError(f"a body that is no JSON came with status 200: {excerpt(text)}")
 
-    said = f"REData answered {status}" + (f" '{excerpt(detail)}'" if detail else "")
+    reason = f"REData answered {status}" + (f" '{excerpt(detail)}'" if detail else "")
     if "no data for the selected filters" in detail.lower():
-        raise NoDataError(said)
+        raise NoDataError(reason)
     if status == 403:
-        raise BlockedError(f"{said}: the bot guard blocks this client ({excerpt(text)})")
+        raise BlockedError(f"{reason}: the bot guard blocks this client ({excerpt(text)})")
     if status == 429 or status >= 500:
-        raise UnavailableError(said, retry_after=retry_after(response.headers))
+        raise UnavailableError(reason, retry_after=retry_after(response.headers))
     if status in SPAN_REFUSED:
-        raise RefusedError(said)
+        raise RefusedError(reason)
     if 300 <= status < 400:
-        said += f", a redirect to {excerpt(response.headers.get('Location', 'nowhere'))}"
-    raise AddressError(said)
+        reason += f", a redirect to {excerpt(response.headers.get('Location', 'nowhere'))}"
+    raise AddressError(reason)
 
 
-def _read_errors(errors: Any, status: int) -> tuple[int, str]:
-    """Status and detail that an ``errors`` document names."""
+def _status_and_detail(errors: Any, status: int) -> tuple[int, str]:
+    """What the ``errors`` of a response name; ``status`` is that of the response."""
     first = errors[0] if isinstance(errors, list) and errors else errors
     if not isinstance(first, Mapping):
         first = {"detail": first}
@@ -70,22 +78,17 @@ def _read_errors(errors: Any, status: int) -> tuple[int, str]:
         named = int(first.get("status", first.get("code", status)))
     except (TypeError, ValueError, OverflowError):
         named = status
-    # What calls itself an error is one, whatever its number says.
+    # A document with `errors` is an error, whatever its number says.
     status = next((number for number in (named, status) if 400 <= number < 600), 500)
     return status, str(first.get("detail") or first.get("title") or "")
 
 
-def _not_json(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise MalformedAnswerError(f"the answer holds {constant} for a value")
 
 
-def sample_time(sample: Mapping[str, Any]) -> datetime:
-    """The instant of a sample, with the UTC offset that it came with."""
-    return datetime.fromisoformat(sample["datetime"])
-
-
 def check_shape(answer: Any, day: date | None = None) -> None:
-    """Make sure of what every reader of an answer takes for granted.
+    """Check the structure that every reader of an answer relies on.
 
     Raises:
         MalformedAnswerError: there are no series, a sample has no time, or its value is neither
@@ -96,13 +99,13 @@ def check_shape(answer: Any, day: date | None = None) -> None:
             if not isinstance(series["id"], str | int):
                 raise TypeError(f"{reprlib.repr(series['id'])} for an id")
             for sample in series["attributes"]["values"]:
-                taken, value = sample_time(sample), sample.get("value")
-                if taken.tzinfo is None or not 1970 < taken.year < 2200:
+                instant, value = _instant(sample), sample.get("value")
+                if instant.tzinfo is None or not 1970 < instant.year < 2200:
                     raise ValueError(f"{sample['datetime']} for a time")
                 if value is not None and not (
                     type(value) in (int, float) and abs(value) <= LARGEST_MW
                 ):
-                    raise ValueError(f"{reprlib.repr(value)} where MW belong")
+                    raise ValueError(f"{reprlib.repr(value)} instead of MW")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedAnswerError(
             "the answer is JSON of another shape than REData's"
@@ -112,31 +115,27 @@ def check_shape(answer: Any, day: date | None = None) -> None:
 
 
 def read_samples(answer: Answer, day: date | None = None) -> Samples:
-    """The samples of each series of the grid, by column; None where the answer lacks the series.
+    """The samples of each series of the grid, by column; None if the answer lacks the series.
 
-    Series are found by their id, as titles change with the language and the order changes at will.
+    Series are found by their id, as titles change with the language and the order may change.
 
     Raises:
-        MalformedAnswerError: the answer is not of the structure that REData answers with.
+        MalformedAnswerError: the answer does not have the structure of REData's answers.
     """
     check_shape(answer, day)
-    values = {
-        # Of a series that comes twice, the first one counts.
-        str(series["id"]): series["attributes"]["values"]
-        for series in reversed(answer["included"])
-    }
-    return {
-        series.column: to_samples(_instants_and_values(values.get(str(series.api_id))))
-        for series in SERIES
-    }
+    # Of a series that comes twice, the first one counts.
+    values = {str(s["id"]): s["attributes"]["values"] for s in reversed(answer["included"])}
+    columns: Samples = {}
+    for series in SERIES:
+        samples = values.get(str(series.api_id))
+        columns[series.column] = to_samples(
+            None if samples is None else ((_instant(s), s.get("value")) for s in samples)
+        )
+    return columns
 
 
-def _instants_and_values(
-    samples: Sequence[Mapping[str, Any]] | None,
-) -> list[tuple[datetime, float | None]] | None:
-    if samples is None:
-        return None
-    return [(sample_time(sample), sample.get("value")) for sample in samples]
+def _instant(sample: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(sample["datetime"])
 
 
 def last_update(answer: Answer) -> dict[str, str]:
@@ -148,14 +147,14 @@ def last_update(answer: Answer) -> dict[str, str]:
 
 
 def split_days(answer: Answer, days: Sequence[date]) -> dict[date, Answer]:
-    """Cut the answer of a span into one answer a day, without those that have no sample.
+    """The answer of a span as one answer for each day that has samples.
 
-    Each keeps the span's header and every series, with the samples of that Madrid day only.
+    Each keeps the header and every series of the span, with the samples of its Madrid day only.
     """
     samples: dict[date, dict[int, list[Any]]] = {day: defaultdict(list) for day in days}
     for place, series in enumerate(answer["included"]):
         for sample in series["attributes"]["values"]:
-            day = local_date(sample_time(sample))
+            day = local_date(_instant(sample))
             if day in samples:
                 samples[day][place].append(sample)
     return {
@@ -172,5 +171,6 @@ def split_days(answer: Answer, days: Sequence[date]) -> dict[date, Answer]:
 
 
 def excerpt(text: str) -> str:
+    """The start of a text in one printable line."""
     words = " ".join("".join(c if c.isprintable() else " " for c in text[:1000]).split())
     return words if len(words) <= 120 else words[:120] + "…"

@@ -5,33 +5,11 @@ import sys
 import threading
 
 from demand_assets.processes import be_interruptible, run_command
-from demand_assets.simulator.days import RecordedDays, SyntheticDays
-from demand_assets.simulator.server import Fault, Simulator
+from demand_assets.simulator import Fault, RecordedDays, Simulator, SyntheticDays
 
 
 def main() -> int:
-    width = max(map(len, Fault))
-    table = "\n".join(f"  {fault:{width}}  {fault.meaning}" for fault in Fault)
-    parser = argparse.ArgumentParser(
-        prog="python -m demand_assets.simulator",
-        description="A look-alike of the REData API on 127.0.0.1, until it is interrupted.",
-        epilog=f"faults:\n{table}\n\nNAME*N heals after N requests.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
-    add("--recordings", metavar="DIR", help="serve the recorded days in DIR, not synthetic ones")
-    add("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
-    add("--latency-per-day", type=float, default=0.0, metavar="S", help="and for each day in it")
-    add("--max-days", type=int, metavar="N", help="refuse longer spans")
-    add("--fault", action="append", default=[], metavar="DAY=NAME", help="DAY may be * for all")
-    add("--verbose", action="store_true", help="log each request")
-    add(
-        "command",
-        nargs="*",
-        metavar="-- COMMAND",
-        help="run this with REDATA_BASE_URL set to the simulator, and end when it ends",
-    )
+    parser = _parser()
     options = parser.parse_args()
     try:
         simulator = Simulator(
@@ -59,6 +37,28 @@ def main() -> int:
         print(f"cannot listen on port {options.port}: {problem}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, Fault))
+    table = "\n".join(f"  {fault:{width}}  {fault.meaning}" for fault in Fault)
+    parser = argparse.ArgumentParser(
+        prog="python -m demand_assets.simulator",
+        description="A look-alike of the REData API on 127.0.0.1, until it is interrupted.",
+        epilog=f"faults:\n{table}\n\nNAME*N heals after N requests.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
+    add("--recordings", metavar="DIR", help="serve the recorded days in DIR, not synthetic ones")
+    add("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
+    add("--latency-per-day", type=float, default=0.0, metavar="S", help="and for each day in it")
+    add("--max-days", type=int, metavar="N", help="refuse longer spans")
+    add("--fault", action="append", default=[], metavar="DAY=NAME", help="DAY may be * for all")
+    add("--verbose", action="store_true", help="log each request")
+    run = "run this with REDATA_BASE_URL set to the simulator, and end when it ends"
+    add("command", nargs="*", metavar="-- COMMAND", help=run)
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The API's HTTP side: what it answers, by which clock, and in which ways it can fail."""
+"""The HTTP side: what is answered, by which clock, and which request meets which fault."""
 
 import gzip
 import json
@@ -9,30 +9,36 @@ import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from demand_assets.grid import TIME_ZONE, local_date, start_of
 from demand_assets.simulator.days import (
-    A_DAY,
     FORECAST,
-    MADRID,
     REAL,
     SCHEDULE,
     Day,
+    Sample,
     Source,
     SyntheticDays,
-    midnight,
+)
+from demand_assets.simulator.faults import (
+    NO_DATA,
+    REPLIES,
+    Fault,
+    Reply,
+    damage,
+    error,
+    parse_fault,
 )
 
-# Measuring and publishing take time: the newest real sample on show is at least this old.
 REAL_DELAY = timedelta(minutes=4)
-# Long after the fact `last-update` says this much more than the last sample: 00:04 after 23:55.
+"""Measuring and publishing take time: the newest real sample is at least this old."""
 SETTLED_DELAY = timedelta(minutes=9)
+"""In the end `last-update` is this much later than the last sample: 00:04 after 23:55."""
 
 PATH = re.compile(r"/(en|es)/datos/demanda/demanda-tiempo-real")
 TITLE = {"en": "Peninsular demand in real time", "es": "Demanda peninsular en tiempo real"}
@@ -43,194 +49,53 @@ SERIES = {
 }
 
 
-class Fault(StrEnum):
-    """Ways to fail. Those before NO_DATA spoil the whole answer, the others a day's samples."""
-
-    meaning: str
-
-    def __new__(cls, name: str, meaning: str = "") -> Self:
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        return member
-
-    OUTAGE = "outage", "502, a gateway's trouble: not the 502 that means 'no data'"
-    ERROR_500 = "error-500", "500, the server failed"
-    ERROR_503 = "error-503", "503, the server is busy"
-    ERROR_504 = "error-504", "504, a gateway timed out"
-    RESET = "reset", "the connection is reset"
-    SILENCE = "silence", "the request is taken and never answered"
-    THROTTLED = "throttled", "429 with Retry-After: 1"
-    BLOCKED = "blocked", "403 with the bot guard's HTML page"
-    HTML = "html", "200 with an HTML page"
-    CUT_SHORT = "cut-short", "200, but the connection closes after half the body"
-    ERROR_IN_200 = "error-in-200", "200 with an error 503 as JSON"
-    REFUSED = "refused", "400, the parameters are refused"
-    NO_DATA = "no-data", "nothing is there for the day"
-    MISSING_SERIES = "missing-series", "the real series is absent from the whole answer"
-    EMPTY_SERIES = "empty-series", "the real series has no samples of the day"
-    DUPLICATES = "duplicates", "each real sample comes twice: first wrong (1 MW), then right"
-    REORDERED = "reordered", "the series in another order, the day's samples backwards"
-    SHORT = "short", "the real series ends at 14:05"
-    NULLS = "nulls", "every third real value is null"
-    ZEROS = "zeros", "every third real value is 0"
-    NEGATIVE = "negative", "every third real value is -5"
-    HUGE = "huge", "every third real value is 99999"
-    NAN = "nan", "every third real value is NaN, which is not JSON"
-
-    @property
-    def spoils_all(self) -> bool:
-        members = list(Fault)
-        return members.index(self) < members.index(Fault.NO_DATA)
-
-
-WRONG_VALUES = {
-    Fault.NULLS: None,
-    Fault.ZEROS: 0,
-    Fault.NEGATIVE: -5,
-    Fault.HUGE: 99_999,
-    Fault.NAN: float("nan"),
-}
-
-
-def parse_fault(text: str) -> tuple[Fault, int | None]:
-    """`name` or `name*N` to the fault and to how many requests meet it (None: all)."""
-    name, star, times = text.partition("*")
-    if name not in list(Fault) or (star and not (times.isdecimal() and int(times))):
-        raise ValueError(f"unknown fault {text!r}; known, also as NAME*N: {', '.join(Fault)}")
-    return Fault(name), int(times) if star else None
-
-
-@dataclass
-class Reply:
-    """What goes out; `fault` says how the connection is mistreated on the way, if it is."""
-
-    body: str
-    status: int = 200
-    kind: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
-    fault: Fault | None = None
-
-
-def error(status: int, title: str, detail: str) -> Reply:
-    """The API's way to say no."""
-    problem = {"code": status, "status": str(status), "title": title, "detail": detail}
-    return Reply(json.dumps({"errors": [problem]}), status)
-
-
-def html(status: int, text: str) -> Reply:
-    return Reply(f"<html><body><p>{text}</p></body></html>", status, "text/html")
-
-
-TROUBLE = {
-    Fault.OUTAGE: error(502, "Bad Gateway", "The upstream server cannot be reached."),
-    Fault.ERROR_500: error(500, "Internal Server Error", "The request could not be completed."),
-    Fault.ERROR_503: error(503, "Service Unavailable", "The service is busy."),
-    Fault.ERROR_504: error(504, "Gateway Timeout", "The upstream server took too long."),
-    Fault.THROTTLED: replace(
-        error(429, "Too Many Requests", "Slow down."), headers={"Retry-After": "1"}
-    ),
-    Fault.BLOCKED: html(403, "Request unsuccessful. Incapsula incident ID: 0-0"),
-    Fault.HTML: html(200, "One moment, please."),
-    Fault.ERROR_IN_200: replace(
-        error(503, "Service Unavailable", "The service is busy."), status=200
-    ),
-    Fault.REFUSED: error(400, "Bad Request", "The parameters are refused."),
-    Fault.RESET: Reply("", fault=Fault.RESET),
-    Fault.SILENCE: Reply("", fault=Fault.SILENCE),
-}
-NO_DATA = error(502, "Bad response from ESIOS", "There are no data for the selected filters.")
-
-
-def spoil(fault: Fault, day: Day) -> Day:
-    """A day's samples as a fault leaves them."""
-    real = day[REAL]
-    match fault:
-        case Fault.EMPTY_SERIES:
-            real = []
-        case Fault.SHORT:
-            real = [s for s in real if s.at.time() <= time(14, 5)]
-        case Fault.DUPLICATES:
-            real = [twin for s in real for twin in (replace(s, value=1), s)]
-        case Fault.REORDERED:
-            return {id_: samples[::-1] for id_, samples in day.items()}
-        case _ if fault in WRONG_VALUES:
-            wrong = WRONG_VALUES[fault]
-            real = [replace(s, value=wrong) if n % 3 == 2 else s for n, s in enumerate(real)]
-    return {**day, REAL: real}
-
-
-def compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
+@dataclass(eq=False)
 class Simulator:
-    """The look-alike: `with Simulator() as api:` listens at `api.url` until the block ends.
+    """A look-alike of the API: `with Simulator() as api:` listens at `api.url` on 127.0.0.1.
 
-    `clock` tells the time (aware); `latency` and `latency_per_day` are seconds; spans of more than
-    `max_days` are refused. `faults` names what goes wrong, by day ("YYYY-MM-DD", or "*" for every
-    day without one of its own): a `Fault`, or "NAME*N" to heal after N requests. It may be changed
-    at any time, and shows what is left. `requests` lists the spans asked for, refused ones too.
+    `port` 0 takes a free one; `clock` returns the present (aware); `latency` and `latency_per_day`
+    are seconds; spans of more than `max_days` are refused. `faults` has for a day ("YYYY-MM-DD", or
+    "*" for every day without one of its own) a `Fault`, or "NAME*N" for the next N requests only;
+    it may be changed at any time, and shows what is left. `requests` lists the spans that were
+    requested, also the refused ones.
     """
 
-    def __init__(
-        self,
-        source: Source | None = None,
-        *,
-        port: int = 0,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        latency: float = 0.0,
-        latency_per_day: float = 0.0,
-        max_days: int | None = None,
-        faults: Mapping[str, str] | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.source = source or SyntheticDays()
-        self.port = port
-        self.clock = clock
-        self.latency = latency
-        self.latency_per_day = latency_per_day
-        self.max_days = max_days
-        self.faults = dict(faults or {})
-        self.verbose = verbose
-        self.requests: list[tuple[date, date]] = []
-        self.closing = threading.Event()
+    source: Source = field(default_factory=SyntheticDays)
+    _: KW_ONLY
+    port: int = 0
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    latency: float = 0.0
+    latency_per_day: float = 0.0
+    max_days: int | None = None
+    faults: dict[str, str] = field(default_factory=dict)
+    verbose: bool = False
+    url: str = field(default="", init=False)
+    requests: list[tuple[date, date]] = field(default_factory=list, init=False)
+    closing: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def __post_init__(self) -> None:
+        self.faults = dict(self.faults)
         self._lock = threading.Lock()
-        self._server: _Server | None = None
         for key, text in self.faults.items():
             if not re.fullmatch(r"\*|\d{4}-\d\d-\d\d", key):
                 raise ValueError(f"a fault is for a day (YYYY-MM-DD) or for *, not for {key!r}")
             parse_fault(text)
 
-    def start(self) -> Self:
-        """Listen on 127.0.0.1; OSError where the port cannot be had."""
-        self._server = server = _Server(("127.0.0.1", self.port), partial(_Handler, self))
+    def __enter__(self) -> Self:
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.closing.clear()
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def close(self) -> None:
-        """Stop listening; requests still waiting for their answer are dropped."""
-        self.closing.set()
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def url(self) -> str:
-        if not self._server:
-            raise RuntimeError("the simulator is not listening")
-        return f"http://127.0.0.1:{self._server.server_port}"
+        """Stop listening; requests that still wait for their answer are dropped."""
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
 
     def answer(self, target: str) -> Reply:
-        """The reply to a request's path and query, after the latency that it is to have."""
+        """The reply to a request's path and query, after the latency."""
         url = urlsplit(target)
         route = PATH.fullmatch(url.path)
         if not route:
@@ -246,27 +111,26 @@ class Simulator:
                 raise ValueError("time_trunc must be hour.")
             if end < start:
                 raise ValueError("end_date must not be before start_date.")
-            if self.max_days is not None and length > self.max_days:
+            if length > (self.max_days or length):
                 raise ValueError(
                     f"The span has {length} days, at most {self.max_days} are allowed."
                 )
-            days = [first + n * A_DAY for n in range(length)]
-            met = self._meet_faults(days)
         except ValueError as problem:
             return error(400, "Bad Request", str(problem))
-        spoiler = next((fault for fault in met.values() if fault.spoils_all), None)
-        if spoiler and spoiler in TROUBLE:
-            return TROUBLE[spoiler]
-        reply = self._data(route[1], start.astimezone(UTC), end.astimezone(UTC), days, met)
-        return replace(reply, fault=spoiler)
+        met = self._meet_faults([first + timedelta(days=n) for n in range(length)])
+        fault = next((fault for fault in met.values() if fault in REPLIES), None)
+        reply = REPLIES[fault] if fault else None
+        if not reply:
+            reply = self._data(route[1], start.astimezone(UTC), end.astimezone(UTC), met)
+        return replace(reply, fault=fault)
 
-    def _meet_faults(self, days: list[date]) -> dict[date, Fault]:
-        """The faults that a request for these days runs into; each counts as met once more."""
+    def _meet_faults(self, days: list[date]) -> dict[date, Fault | None]:
+        """The fault that a request for these days meets on each of them. Each is counted."""
         with self._lock:
             faults = {key: parse_fault(text) for key, text in dict(self.faults).items()}
             keys = {day: key for day in days for key in ("*", str(day)) if key in faults}
             for day, key in keys.items():
-                if faults[key][0].spoils_all:  # the request gets no further than this one
+                if faults[key][0] in REPLIES:  # the request does not get as far as the others
                     keys = {day: key}
                     break
             for key in set(keys.values()):
@@ -275,65 +139,66 @@ class Simulator:
                     self.faults.pop(key, None)
                 elif times:
                     self.faults[key] = f"{fault}*{times - 1}"
-            return {day: faults[key][0] for day, key in keys.items()}
+            return {day: faults[keys[day]][0] if day in keys else None for day in days}
 
     def _data(
-        self, lang: str, start: datetime, end: datetime, days: list[date], met: dict[date, Fault]
+        self, language: str, start: datetime, end: datetime, days: dict[date, Fault | None]
     ) -> Reply:
         """The samples between two instants, both included, as far as the clock allows."""
         now = self.clock().astimezone(UTC)
-        today = now.astimezone(MADRID).date()
+        today = local_date(now)
         ends = {REAL: min(end, now - REAL_DELAY), SCHEDULE: end, FORECAST: end}
         series: Day = {id_: [] for id_ in ends}
-        updated = midnight(today)
-        for day in days:
-            fault = met.get(day)
+        updated = start_of(today)
+        for day, fault in days.items():
             whole = self.source.day(day) if day <= today and fault != Fault.NO_DATA else None
             if not whole:
                 continue
-            cut: Day = {}
-            for id_, last in ends.items():
-                samples = whole.get(id_, [])
-                low = bisect_left(samples, start, key=lambda sample: sample.at)
-                cut[id_] = samples[low : bisect_right(samples, last, key=lambda sample: sample.at)]
+            cut = {id_: _between(start, last, whole.get(id_, [])) for id_, last in ends.items()}
             if cut[REAL]:
                 newest = cut[REAL][-1].at
                 settled = newest + SETTLED_DELAY
                 updated = settled if settled <= now else newest + REAL_DELAY
-            for id_, samples in (spoil(fault, cut) if fault else cut).items():
+            for id_, samples in damage(cut, fault).items():
                 series[id_] += samples
         if not any(series.values()):
             return NO_DATA
-        if Fault.MISSING_SERIES in met.values():
+        if Fault.MISSING_SERIES in days.values():
             del series[REAL]
-        if Fault.REORDERED in met.values():
+        if Fault.REORDERED in days.values():
             series = dict(reversed(series.items()))
-        return Reply(_body(lang, updated, series))
+        return Reply(_body(language, updated, series))
 
 
-def _moment(query: dict[str, list[str]], name: str, *, fold: int) -> datetime:
-    """A parameter as Madrid's wall clock; ValueError where it is missing or malformed."""
+def _moment(query: Mapping[str, list[str]], name: str, *, fold: int) -> datetime:
+    """A parameter as Madrid's local time; ValueError if it is missing or malformed."""
     text = query.get(name, [""])[0]
     try:
         if len(text) != len("YYYY-MM-DDTHH:MM"):
             raise ValueError
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=MADRID, fold=fold)
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=TIME_ZONE, fold=fold)
     except ValueError:
         raise ValueError(f"{name} must be given as YYYY-MM-DDTHH:MM.") from None
 
 
-def _body(lang: str, updated: datetime, series: Day) -> str:
-    """The answer as JSON; each sample brings its own text, so only the frame is encoded here."""
-    update = updated.astimezone(MADRID).isoformat(timespec="milliseconds")
+def _between(start: datetime, end: datetime, samples: list[Sample]) -> list[Sample]:
+    low = bisect_left(samples, start, key=lambda sample: sample.at)
+    return samples[low : bisect_right(samples, end, key=lambda sample: sample.at)]
+
+
+def _body(language: str, updated: datetime, series: Day) -> str:
+    """The answer as JSON. The samples are JSON already, so only what surrounds them is encoded."""
+    update = updated.astimezone(TIME_ZONE).isoformat(timespec="milliseconds")
+    title = TITLE[language]
     data = {
-        "type": TITLE[lang],
+        "type": title,
         "id": "dem15",
-        "attributes": {"title": TITLE[lang], "last-update": update, "description": None},
+        "attributes": {"title": title, "last-update": update, "description": None},
         "meta": {"cache-control": {"cache": "MISS"}},
     }
     included: list[str] = []
     for id_, samples in series.items():
-        title = SERIES[id_][lang]
+        title = SERIES[id_][language]
         attributes: dict[str, object] = {
             "title": title,
             "description": title,
@@ -344,34 +209,36 @@ def _body(lang: str, updated: datetime, series: Day) -> str:
             "last-update": update,
             "values": [],
         }
-        frame = compact({"type": title, "id": id_, "groupId": None, "attributes": attributes})
+        one = json.dumps({"type": title, "id": id_, "groupId": None, "attributes": attributes})
         values = ",".join(sample.text for sample in samples)
-        included.append(f"{frame.removesuffix(']}}')}{values}]}}}}")
-    return f'{{"data":{compact(data)},"included":[{",".join(included)}]}}'
+        included.append(f"{one.removesuffix(']}}')}{values}]}}}}")
+    return f'{{"data":{json.dumps(data)},"included":[{",".join(included)}]}}'
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        super().__init__(("127.0.0.1", simulator.port), _Handler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # clients may leave when they like
+        if not isinstance(sys.exception(), ConnectionError):  # clients may leave at any time
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, simulator: Simulator, *args: Any) -> None:
-        self.simulator = simulator
-        super().__init__(*args)
-
     def do_GET(self) -> None:
-        reply = self.simulator.answer(self.path)
+        closing = self.server.simulator.closing
+        reply = self.server.simulator.answer(self.path)
         if reply.fault == Fault.SILENCE:
-            self.simulator.closing.wait()
-        if self.simulator.closing.is_set():
+            closing.wait()
+        if closing.is_set():
             self.close_connection = True
         elif reply.fault == Fault.RESET:
             self._reset()
@@ -381,9 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         body = reply.body.encode()
         self.send_response(reply.status)
-        self.send_header("Content-Type", reply.kind)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
+        self.send_header("Content-Type", reply.content_type)
+        if reply.retry_after:
+            self.send_header("Retry-After", str(reply.retry_after))
         if "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             self.send_header("Content-Encoding", "gzip")
@@ -395,12 +262,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _reset(self) -> None:
-        # A socket that lingers for no time is closed with RST; the reader holds it open, too.
+        # A socket that lingers for 0 s is closed with RST; the reader keeps it open as well.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.rfile.close()
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        if self.simulator.verbose:
+        if self.server.simulator.verbose:
             super().log_message(format, *args)

@@ -1,9 +1,10 @@
 """Where hours are kept: InfluxDB or the embedded DuckDB, behind one protocol, and partition files.
 
-A store writes frames again and never deletes; a write returns once every point is acknowledged.
-Nothing of Dagster belongs here: resources and IO managers are in `orchestration/`.
+A store overwrites and never deletes; a write returns once every point is acknowledged. Nothing of
+Dagster belongs here: resources and IO managers are in `orchestration/`.
 """
 
+import re
 from datetime import datetime
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 
 class StoreError(Exception):
-    """The store could not be written or read. The text names the setting to correct."""
+    """The store could not be written or read. The text says what to do."""
 
 
 class Store(Protocol):
@@ -36,3 +37,17 @@ class Store(Protocol):
         Raises:
             StoreError: the store cannot be read.
         """
+
+
+def hourly_rows(rows: pd.DataFrame, fields: list[str]) -> pd.DataFrame:
+    """Rows with a column ``time`` as the frame that `Store.read` returns."""
+    times = pd.to_datetime(rows["time"], utc=True).astype("datetime64[ns, UTC]")
+    return rows.set_index(times).reindex(columns=fields).astype("float64")
+
+
+def url_without_credentials(url: str) -> str:
+    """A URL without user, password, query and fragment, for errors, logs and metadata.
+
+    All text before the last ``@`` counts as credentials, as passwords may contain ``/`` or ``#``.
+    """
+    return re.split(r"[?#]", re.sub(r"^(\w+://)?.*@", r"\1", url))[0]

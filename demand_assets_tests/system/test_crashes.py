@@ -27,10 +27,10 @@ from demand_assets.orchestration.ledger_reader import UNDER_WAY, read_ledger
 from demand_assets.orchestration.planning.ledger import Stored
 from demand_assets.settings import PROJECT, Settings
 from demand_assets.simulator import Simulator
-from demand_assets_tests.integration.stores.test_influxdb import stored
 from demand_assets_tests.support.project import ASSETS, Project, failure_text
 from demand_assets_tests.support.running_system import Page, running, wait_for
 from demand_assets_tests.support.servers import InfluxDB1
+from demand_assets_tests.support.stores import stored
 
 KILLS = 12  # into each store
 DAYS = days_between(date(2023, 3, 20), date(2023, 4, 8))

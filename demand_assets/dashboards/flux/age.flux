@@ -1,4 +1,4 @@
-// How long ago the newest measured hour of the range ended, in hours until now.
+// Hours from the end of the newest measured hour of the range until now.
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
     |> filter(fn: (r) => r._measurement == "demand" and r._field == "RealDemand")

@@ -1,4 +1,4 @@
-// RealDemand - ForecastDemand, the mean over the hours of which both are known, MW.
+// RealDemand - ForecastDemand: the mean over the hours in which both are known, MW.
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
     |> filter(fn: (r) => r._measurement == "demand")

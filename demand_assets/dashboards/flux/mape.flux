@@ -1,5 +1,5 @@
-// Mean absolute percentage error of the operator's forecast, over the hours of which both are
-// known, %. An hour of zeros has no percentage.
+// Mean absolute percentage error of the operator's forecast, %, over the hours in which both are
+// known. An hour with a demand of zero has no percentage error.
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
     |> filter(fn: (r) => r._measurement == "demand")

@@ -1,4 +1,4 @@
-// The hour of the greatest measured demand, the first of equals: its start, and its mean in MW.
+// The hour with the highest measured demand, the first one if several are equal: start and mean MW.
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
     |> filter(fn: (r) => r._measurement == "demand" and r._field == "RealDemand")

@@ -1,11 +1,11 @@
-// The graph's means of measured demand and of the operator's forecast as rows, MW.
+// The means of the graph as rows, MW; without the model's forecast.
+fields = /^(RealDemand|ForecastDemand)$/
 hour = int(v: 1h)
 hours = (int(v: v.windowPeriod) + hour - 1) / hour
 
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
-    |> filter(fn: (r) => r._measurement == "demand")
-    |> filter(fn: (r) => r._field == "RealDemand" or r._field == "ForecastDemand")
+    |> filter(fn: (r) => r._measurement == "demand" and r._field =~ fields)
     |> aggregateWindow(
         every: duration(v: hours * hour),
         fn: mean,
@@ -13,6 +13,6 @@ from(bucket: "capstone7")
         createEmpty: false,
     )
     |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-    // An hour that lacks one of the two would come last.
+    // Without this, rows that lack a field would come last.
     |> sort(columns: ["_time"])
-    |> keep(columns: ["_time", "RealDemand", "ForecastDemand"])
+    |> keep(fn: (column) => column == "_time" or column =~ fields)

@@ -1,21 +1,16 @@
-"""The page as an asset."""
+"""The page as an asset. What the page shows belongs in `dashboards/`."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dagster import (
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    asset,
-)
+import pandas as pd
+from dagster import MaterializeResult, MetadataValue, ResourceParam, asset
 
+from demand_assets import grid
 from demand_assets.atomic_write import write_whole
 from demand_assets.dashboards.day_chart import day_markdown
 from demand_assets.dashboards.page import demand_page, page_file
-from demand_assets.demand.days import day_hours
-from demand_assets.demand.figures import describe_frame
-from demand_assets.grid import COLUMNS, MODEL, REAL, TIME_ZONE, start_of
+from demand_assets.demand.days import day_hours, utc_index
 from demand_assets.orchestration import keys
 from demand_assets.settings import Settings
 from demand_assets.stores import Store
@@ -31,27 +26,34 @@ from demand_assets.stores import Store
 def demand_dashboard(
     demand_store: ResourceParam[Store], settings: ResourceParam[Settings]
 ) -> MaterializeResult:
-    """All stored hours as a page of its own: graph, table, gauge and figures by day, week, month
-    and year. It needs no server and no network; each refresh of today writes it again."""
+    """All stored hours as a page of one file: graph, table, gauge and figures by day, week, month
+    and year. It needs no server and no network; each refresh of today updates it."""
     now = datetime.now(UTC)
-    # Up to the end of tomorrow, as its forecast is shown as well.
-    start, stop = start_of(settings.start_date), now + timedelta(days=2)
-    frame = demand_store.read([*COLUMNS, MODEL], start, stop).dropna(how="all")
-    file = page_file(settings.data_dir)
+    columns = [series.column for series in (*grid.SERIES, grid.MODEL_FORECAST)]
+    # To the end of tomorrow, whose forecast is shown as well.
+    start, stop = grid.start_of(settings.start_date), now + timedelta(days=2)
+    frame = demand_store.read(columns, start, stop).dropna(how="all")
     page = demand_page(
         frame, store=settings.store.address, written=now, freshness=settings.freshness
     )
+    file = page_file(settings.data_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, page.encode())
     metadata: dict[str, Any] = {"file": MetadataValue.path(str(file)), "hours": len(frame)}
     if settings.page_url:
         metadata["page"] = MetadataValue.url(settings.page_url)
-    measured = frame[REAL].dropna()
-    if len(measured):
-        newest = measured.index[-1].tz_convert(TIME_ZONE.key)
-        day = newest.date()
-        hours = frame.reindex(day_hours(day))
-        metadata["preview"] = MetadataValue.md(day_markdown(hours, day))
-        metadata["last_hour"] = MetadataValue.timestamp(newest)
-        metadata["peak_mw"] = describe_frame(hours, day)["peak_mw"]
-    return MaterializeResult(metadata=metadata)
+    return MaterializeResult(metadata=metadata | _newest_day(frame))
+
+
+def _newest_day(frame: pd.DataFrame) -> dict[str, Any]:
+    """The chart and figures of the last day with measured hours; empty if there are none."""
+    measured = frame[grid.REAL].dropna()
+    if measured.empty:
+        return {}
+    newest = utc_index(measured)[-1].tz_convert(grid.TIME_ZONE.key)
+    hours = frame.reindex(day_hours(newest.date()))
+    return {
+        "preview": MetadataValue.md(day_markdown(hours, newest.date())),
+        "last_hour": MetadataValue.timestamp(newest),
+        "peak_mw": float(hours[grid.REAL].max()),
+    }

@@ -208,11 +208,7 @@ def build_forecast_assets(settings: Settings) -> list[AssetsDefinition]:
         owners=OWNERS,
         kinds={"lightgbm"},
         pool="store",
-        metadata={
-            FIELDS_METADATA: [FORECAST_MODEL],
-            "schema": "main",
-            "partition_expr": "time AT TIME ZONE 'Europe/Madrid'",
-        },
+        metadata={FIELDS_METADATA: [FORECAST_MODEL]},
     )
     def demand_forecast(context: AssetExecutionContext) -> pd.DataFrame:
         """Each hour of a day in MW, forecast from what was known the day before at noon, by the

@@ -81,11 +81,7 @@ def build_ingest_assets(
                 fail_window=settings.freshness.fail_after,
                 warn_window=settings.freshness.warn_after,
             ),
-            metadata={
-                metadata.FIELDS: COLUMNS,
-                "schema": "main",
-                "partition_expr": "time AT TIME ZONE 'Europe/Madrid'",
-            },
+            metadata={metadata.FIELDS: COLUMNS},
             code_version=CODE_VERSION,
         )(influx_demand_points),
     ]

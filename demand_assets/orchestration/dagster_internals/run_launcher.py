@@ -1,22 +1,23 @@
-"""Dagster's run launcher, which also tells whether a run's process lives. `dagster.yaml` names it.
+"""Dagster's run launcher, which also detects that a code server has died. `dagster.yaml` names it.
 
-Dagster's own launcher cannot tell, so that a run which a power cut or a full memory ended stays
-'started', with its places in the queue and the pools. Run monitoring asks this one every 15 s.
+A code server fails the runs whose process died. If the server itself died, or was restarted at the
+same address, its runs would stay `STARTED` and keep their places in the queue and the pools, as
+Dagster's own launcher cannot check them. Run monitoring calls this one every 15 s.
 """
 
+from typing import Any
+
 import grpc
-from dagster import DagsterRun
+from dagster import DagsterRun, DefaultRunLauncher, deserialize_value
 from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-from dagster._serdes import deserialize_value
+from dagster._grpc.types import CanCancelExecutionRequest
 
 ANSWER_SECONDS = 20
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Starts runs in the code server, and asks it after them."""
+    """Starts runs in the code server, and asks it whether they are alive."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -24,23 +25,20 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         server = self._get_grpc_client_for_termination(run.run_id)
-        if server is None:  # started from the command line, or over a moment ago
+        if server is None:  # started from the command line, or just finished
             return CheckRunHealthResult(WorkerStatus.RUNNING)
+        request = CanCancelExecutionRequest(run_id=run.run_id)
         try:
-            answer = deserialize_value(
-                server.can_cancel_execution(
-                    CanCancelExecutionRequest(run_id=run.run_id), timeout=ANSWER_SECONDS
-                ),
-                CanCancelExecutionResult,
-            )
+            answer = server.can_cancel_execution(request, timeout=ANSWER_SECONDS)
         except DagsterUserCodeUnreachableError as error:
             cause = error.__cause__
             if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                # It is there, and busy; the run has its own longest time in dagster.yaml.
+                # The server exists and is busy; dagster.yaml limits how long the run may take.
                 return CheckRunHealthResult(WorkerStatus.RUNNING)
             return CheckRunHealthResult(
                 WorkerStatus.FAILED, f"The server that started the run is gone ({error})."
             )
-        if answer.can_cancel:
+        result: Any = deserialize_value(answer)
+        if result.can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, "The run's process is gone.")

@@ -1,10 +1,11 @@
 """The InfluxDB dashboard: its queries compiled, run over recorded days, and applied to a server."""
 
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,25 +14,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from influxdb_client.client.write_api import SYNCHRONOUS
 
+from demand_assets import grid
 from demand_assets.dashboards.influxdb import apply_dashboard
-from demand_assets.dashboards.template import (
-    DEFAULT_BUCKET,
-    QUERIES,
-    TEMPLATE,
-    build_template,
-    query,
-    render,
-)
+from demand_assets.dashboards.template import DEFAULT_BUCKET, QUERIES, build_template, query
 from demand_assets.demand.figures import describe_frame
 from demand_assets.demand.hourly import hourly_frame
-from demand_assets.grid import FORECAST, REAL
+from demand_assets.grid import FORECAST, MODEL, REAL
 from demand_assets.redata import read_samples
 from demand_assets.settings import PROJECT
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBResource
+from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
 from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
-from demand_assets_tests.integration.stores.test_influxdb import over, refused, write
 from demand_assets_tests.support.running_system import NO_SETTINGS
+from demand_assets_tests.support.series import PROGRAMMED
 from demand_assets_tests.support.servers import (
     FluxCompiler,
     InfluxDB2,
@@ -39,80 +35,44 @@ from demand_assets_tests.support.servers import (
     free_port,
     scripted_server,
 )
+from demand_assets_tests.support.stores import refused
 
-MODEL = "ForecastModel"
 NAMES = sorted(file.stem for file in QUERIES.glob("*.flux"))
 DAYS = ["2022-03-27", "2022-10-30", "2023-02-19", "2023-02-20", "2024-06-16"]
-"""Of 23 and 25 hours, two of 24, and one of which the last three hours are only forecast."""
+"""Days of 23 and 25 hours, two of 24, and one whose last three hours are only forecast."""
 
 
 def with_range(text: str, start: str, stop: str, window: str) -> str:
-    """A query as the dashboard runs it: over a range, in windows."""
+    """A query as the dashboard runs it."""
     record = f"timeRangeStart: {start}, timeRangeStop: {stop}, windowPeriod: {window}"
     return f"option v = {{{record}}}\n{text}"
-
-
-# What the files hold
-
-
-def test_the_template_file_is_up_to_date() -> None:
-    assert TEMPLATE.read_text() == render(build_template()), (
-        "make it again: python -m demand_assets.dashboards --write"
-    )
-
-
-def test_every_query_has_a_cell_and_reads_the_bucket_that_is_asked_for() -> None:
-    odd = 'a "b" \\ ${c} ñ'
-    for bucket, read in ((DEFAULT_BUCKET, '"capstone7"'), (odd, r'"a \"b\" \\ \${c} ñ"')):
-        _, dashboard = build_template(bucket)
-        texts = [q["query"] for c in dashboard["spec"]["charts"] for q in c["queries"]]
-        assert sorted(texts) == sorted(query(name, bucket) for name in NAMES)
-        assert all(
-            text.count("from(") == text.count(f"from(bucket: {read})") == 1 for text in texts
-        )
-        assert all("v.timeRangeStart, stop: v.timeRangeStop" in text for text in texts)
-
-
-def test_the_readme_shows_the_queries_as_they_are() -> None:
-    blocks = re.findall(r"```flux\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
-    assert blocks == [query(name) for name in ("graph", "table", "difference")]
-
-
-def test_the_cells_fill_a_page_of_twelve_columns() -> None:
-    _, dashboard = build_template()
-    taken = [
-        (x, y)
-        for c in dashboard["spec"]["charts"]
-        for x in range(c["xPos"], c["xPos"] + c["width"])
-        for y in range(c["yPos"], c["yPos"] + c["height"])
-    ]
-    height = max(y for _, y in taken) + 1
-    assert sorted(taken) == [(x, y) for x in range(12) for y in range(height)]
 
 
 # Compiled
 
 
-def test_every_query_compiles(flux: FluxCompiler) -> None:
-    window = ("-24h", "now()", "1680000ms")
-    for bucket in (DEFAULT_BUCKET, 'a "b" ${c}'):
-        texts = [with_range(query(name, bucket), *window) for name in NAMES]
-        assert flux(texts) == [[]] * len(NAMES)
+def test_every_query_compiles(flux: FluxCompiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [(QUERIES / f"{name}.flux").read_text() for name in NAMES]
+    other_bucket = [query(name, 'a "b" ${c}') for name in NAMES]
+    monkeypatch.setattr(grid, "SERIES", (*grid.SERIES, PROGRAMMED))
+    third_series = [query(name) for name in NAMES]
+    texts = [*files, *other_bucket, *third_series]
+    assert flux([with_range(text, "-24h", "now()", "1680000ms") for text in texts]) == [[]] * 21
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "error"),
     [
         ("range(", "rang(", "undefined identifier rang"),
         ('"capstone7"', "7", "expected string but found int"),
         ("v.timeRangeStop", "v.timeRangeEnd", "record is missing label timeRangeEnd"),
     ],
 )
-def test_the_compiler_finds_mistakes(flux: FluxCompiler, right: str, wrong: str, said: str) -> None:
-    sound = with_range(query("energy"), "-24h", "now()", "1h")
-    of_sound, of_mistaken = flux([sound, sound.replace(right, wrong)])
-    assert of_sound == []
-    assert said in " ".join(of_mistaken)
+def test_compiler_finds_mistakes(flux: FluxCompiler, right: str, wrong: str, error: str) -> None:
+    text = with_range(query("energy"), "-24h", "now()", "1h")
+    no_errors, errors = flux([text, text.replace(right, wrong)])
+    assert no_errors == []
+    assert error in " ".join(errors)
 
 
 # Run
@@ -120,12 +80,12 @@ def test_the_compiler_finds_mistakes(flux: FluxCompiler, right: str, wrong: str,
 
 @dataclass(frozen=True)
 class Stored:
-    """Hours in a bucket, and its dashboard's queries."""
+    """Hours in a bucket, and the queries of its dashboard."""
 
     server: InfluxDB2
     bucket: str
     hours: pd.DataFrame
-    """The hours stored: RealDemand, ForecastDemand and ForecastModel."""
+    """The stored hours: RealDemand, ForecastDemand and ForecastModel, in MW."""
 
     def run(
         self,
@@ -140,7 +100,7 @@ class Stored:
         return self.server.flux(f"option now = () => {present}\n{text}")
 
     def figure(self, name: str, start: datetime, stop: datetime, **more: Any) -> float | None:
-        """The one figure that a query gives, or None where it gives no row."""
+        """The single figure that a query returns, or None if it returns no row."""
         rows = self.run(name, start, stop, **more)
         assert len(rows) <= 1
         return float(rows[0]["_value"]) if rows else None
@@ -149,9 +109,18 @@ class Stored:
         return self.hours[(self.hours.index >= start) & (self.hours.index < stop)]
 
 
+def write(influxdb2: InfluxDB2, bucket: str, frame: pd.DataFrame) -> None:
+    with InfluxDB(
+        url=influxdb2.url, org=influxdb2.org, token=influxdb2.token, bucket=bucket
+    ).get_client() as client:
+        client.write_api(write_options=SYNCHRONOUS).write(
+            bucket, record=frame, data_frame_measurement_name="demand"
+        )
+
+
 @pytest.fixture(scope="module")
 def stored(influxdb2: InfluxDB2, recordings: Path) -> Stored:
-    """Recorded days; the model has forecast one of them, and one hour lacks its forecast."""
+    """Recorded days: one with a forecast of the model, and one hour without any forecast."""
 
     def hours_of(day: date) -> pd.DataFrame:
         return hourly_frame(
@@ -162,8 +131,7 @@ def stored(influxdb2: InfluxDB2, recordings: Path) -> Stored:
     frame[MODEL] = (frame[FORECAST] + 10).where(frame.index.strftime("%Y-%m-%d") == "2023-02-20")  # type: ignore[attr-defined]
     frame.loc[pd.Timestamp("2023-02-19T12:00Z"), FORECAST] = float("nan")
     bucket = influxdb2.create_bucket()
-    store = over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token)
-    write(store, frame)
+    write(influxdb2, bucket, frame)
     return Stored(influxdb2, bucket, frame)
 
 
@@ -189,7 +157,7 @@ WINDOW = pytest.mark.parametrize(
 
 
 def means(frame: pd.DataFrame, start: datetime, hours: int) -> pd.DataFrame:
-    """Means of windows of so many hours, which the range may cut at its start."""
+    """Means of windows of some hours; the start of the range may cut the first window."""
     windows = frame.index.floor(f"{hours}h")  # type: ignore[attr-defined]
     return frame.groupby(windows.where(windows >= start, pd.Timestamp(start))).mean()
 
@@ -203,14 +171,14 @@ def assert_equal(rows: list[dict[str, str]], column: str, expected: pd.Series) -
 
 @RANGE
 @WINDOW
-def test_the_graph_shows_the_means_of_windows(
+def test_graph_shows_the_means_of_windows(
     stored: Stored, start: datetime, stop: datetime, window: str, hours: int
 ) -> None:
     rows = stored.run("graph", start, stop, window=window)
     expected = means(stored.within(start, stop), start, hours)
     for field in (REAL, FORECAST, MODEL):
         assert_equal([r for r in rows if r["_field"] == field], "_value", expected[field])
-    # Colours go by the order of the series, and the cell has them in this one.
+    # The graph assigns its colors in the order of the lines.
     order = [f for f in (FORECAST, REAL, MODEL) if expected[f].notna().any()]
     assert list(dict.fromkeys(r["_field"] for r in rows)) == order
     assert {r["series"].split()[-1] for r in rows} == set(order)
@@ -218,7 +186,7 @@ def test_the_graph_shows_the_means_of_windows(
 
 @RANGE
 @WINDOW
-def test_the_table_has_a_row_for_each_window(
+def test_table_has_a_row_for_each_window(
     stored: Stored, start: datetime, stop: datetime, window: str, hours: int
 ) -> None:
     rows = stored.run("table", start, stop, window=window)
@@ -226,12 +194,40 @@ def test_the_table_has_a_row_for_each_window(
     assert len(rows) == len(expected)
     for field in (REAL, FORECAST):
         assert_equal(rows, field, expected[field])
+    columns = {name for row in rows for name in row} - {"", "result", "table"}
+    assert columns <= {"_time", REAL, FORECAST}
+
+
+def test_graph_and_table_read_every_series_of_the_grid(
+    influxdb2: InfluxDB2, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, stop = RANGES["two days"]
+    frame = stored.within(start, stop)
+    frame = frame.assign(**{PROGRAMMED.column: frame[FORECAST] - 100, "Other": 1.0})
+    third = Stored(influxdb2, influxdb2.create_bucket(), frame)
+    write(influxdb2, third.bucket, frame)
+    monkeypatch.setattr(grid, "SERIES", (*grid.SERIES, PROGRAMMED))
+    graph, table = (third.run(name, start, stop) for name in ("graph", "table"))
+    fields = [FORECAST, PROGRAMMED.column, REAL, MODEL]
+    assert list(dict.fromkeys(row["_field"] for row in graph)) == fields
+    for field in fields:
+        assert_equal([row for row in graph if row["_field"] == field], "_value", frame[field])
+    for field in (REAL, FORECAST, PROGRAMMED.column):
+        assert_equal(table, field, frame[field])
+    assert "Other" not in table[0] and MODEL not in table[0]
+
+
+def test_graph_is_averaged_by_the_storage_engine(stored: Stored) -> None:
+    """A filter that cannot be pushed down to storage, such as `contains`, reads every point."""
+    option = 'import "profiler"\noption profiler.enabledProfilers = ["operator"]\n'
+    text = with_range(query("graph", stored.bucket), "2022-01-01T00:00:00Z", "now()", "24h")
+    operators = [row["Type"] for row in stored.server.flux(option + text) if row.get("Type")]
+    assert "*influxdb.readWindowAggregateSource" in operators
+    assert "*universe.filterTransformation" not in operators
 
 
 @RANGE
-def test_the_figures_are_those_of_the_hours(
-    stored: Stored, start: datetime, stop: datetime
-) -> None:
+def test_figures_are_those_of_the_hours(stored: Stored, start: datetime, stop: datetime) -> None:
     frame = stored.within(start, stop)
     figures = describe_frame(frame, start.date())
     real = frame[REAL].dropna()
@@ -250,23 +246,23 @@ def test_the_figures_are_those_of_the_hours(
         assert pd.Timestamp(row["_time"]) == real.idxmax()
 
 
-def test_the_age_runs_from_the_end_of_the_newest_measured_hour(stored: Stored) -> None:
+def test_age_counts_from_the_end_of_the_newest_measured_hour(stored: Stored) -> None:
     start, stop = RANGES["a day that is not over"]
     newest = stored.within(start, stop)[REAL].dropna().index[-1]
     for age in (timedelta(0), timedelta(minutes=80), timedelta(days=400)):
         now = newest + timedelta(hours=1) + age
-        # A range ahead of the present, as for what is still forecast, changes nothing.
+        # A range that extends into the future, as for forecasts, changes nothing.
         got = stored.figure("age", start, stop + timedelta(days=2), now=now)
         assert got == pytest.approx(age / timedelta(hours=1), abs=1e-9)
     for nothing in ("only a forecast", "nothing"):
         assert stored.figure("age", *RANGES[nothing]) is None
 
 
-def test_an_hour_of_zeros_has_no_percentage(influxdb2: InfluxDB2) -> None:
+def test_hour_without_demand_has_no_percentage_error(influxdb2: InfluxDB2) -> None:
     index = pd.date_range("2023-01-01", periods=3, freq="h", tz="UTC", name="time")
     frame = pd.DataFrame({REAL: [0.0, 100.0, 200.0], FORECAST: [5.0, 110.0, 160.0]}, index=index)
     bucket = influxdb2.create_bucket()
-    write(over(influxdb2.url, org=influxdb2.org, bucket=bucket, token=influxdb2.token), frame)
+    write(influxdb2, bucket, frame)
     day = (utc("2023-01-01T00:00"), utc("2023-01-02T00:00"))
     zeros = Stored(influxdb2, bucket, frame)
     assert zeros.figure("mape", *day) == pytest.approx((10 + 20) / 2)
@@ -276,22 +272,22 @@ def test_an_hour_of_zeros_has_no_percentage(influxdb2: InfluxDB2) -> None:
 # Applied
 
 
-Connect = Callable[..., InfluxDBResource]
+Connect = Callable[..., InfluxDB]
 
 
 @pytest.fixture
 def connect(influxdb2: InfluxDB2) -> Connect:
-    """Gives resources over the server, with the operator's token unless told otherwise."""
+    """Creates connections to a bucket of the server, by default with the operator's token."""
 
-    def connect(bucket: str, **changes: Any) -> InfluxDBResource:
+    def connect(bucket: str, **changes: Any) -> InfluxDB:
         settings = {"url": influxdb2.url, "org": influxdb2.org, "token": influxdb2.token}
-        return InfluxDBResource(**{**settings, **changes}, bucket=bucket)
+        return InfluxDB(**{**settings, **changes}, bucket=bucket)
 
     return connect
 
 
 def dashboards(influxdb2: InfluxDB2, bucket: str) -> list[dict[str, Any]]:
-    """The dashboards of a bucket; other tests have theirs."""
+    """The dashboards of a bucket; other tests have their own."""
     found = influxdb2.api("dashboards?limit=100")["dashboards"]
     return [d for d in found if f"({bucket})" in d["name"]]
 
@@ -301,12 +297,12 @@ def bucket_of(influxdb2: InfluxDB2, bucket: str) -> dict[str, Any]:
     return found
 
 
-def delete(influxdb: InfluxDBResource, path: str) -> None:
+def delete(influxdb: InfluxDB, path: str) -> None:
     with influxdb.get_client() as client:
         client.api_client.call_api(f"/api/v2/{path}", "DELETE")
 
 
-def test_applied_twice_there_is_one_dashboard_and_a_deleted_one_comes_back(
+def test_applied_twice_there_is_one_dashboard_and_a_deleted_one_is_created_again(
     influxdb2: InfluxDB2, connect: Connect
 ) -> None:
     influxdb = connect(influxdb2.create_bucket())
@@ -322,18 +318,18 @@ def test_applied_twice_there_is_one_dashboard_and_a_deleted_one_comes_back(
     assert len(dashboards(influxdb2, influxdb.bucket)) == 1
 
 
-def test_what_was_changed_by_hand_is_put_right(influxdb2: InfluxDB2, connect: Connect) -> None:
+def test_changed_dashboard_is_restored(influxdb2: InfluxDB2, connect: Connect) -> None:
     influxdb = connect(influxdb2.create_bucket())
     apply_dashboard(influxdb)
     (found,) = dashboards(influxdb2, influxdb.bucket)
     delete(influxdb, f"dashboards/{found['id']}/cells/{found['cells'][0]['id']}")
     apply_dashboard(influxdb)
-    (mended,) = dashboards(influxdb2, influxdb.bucket)
-    assert mended["id"] == found["id"]
-    assert len(mended["cells"]) == len(found["cells"])
+    (restored,) = dashboards(influxdb2, influxdb.bucket)
+    assert restored["id"] == found["id"]
+    assert len(restored["cells"]) == len(found["cells"])
 
 
-def test_each_bucket_has_its_dashboard(influxdb2: InfluxDB2, connect: Connect) -> None:
+def test_each_bucket_has_its_own_dashboard(influxdb2: InfluxDB2, connect: Connect) -> None:
     first, second = (influxdb2.create_bucket() for _ in range(2))
     links = {apply_dashboard(connect(bucket)).link for bucket in (first, second, first)}
     assert len(links) == 2
@@ -341,9 +337,7 @@ def test_each_bucket_has_its_dashboard(influxdb2: InfluxDB2, connect: Connect) -
         assert len(dashboards(influxdb2, bucket)) == 1
 
 
-def test_a_missing_bucket_is_created_again_and_again(
-    influxdb2: InfluxDB2, connect: Connect
-) -> None:
+def test_missing_bucket_is_created(influxdb2: InfluxDB2, connect: Connect) -> None:
     influxdb = connect("its ${own} buckét")
     apply_dashboard(influxdb)
     (bucket,) = (b for b in influxdb2.api("buckets?limit=100")["buckets"] if "${own}" in b["name"])
@@ -355,7 +349,7 @@ def test_a_missing_bucket_is_created_again_and_again(
     assert again["id"] != bucket["id"]
 
 
-def test_an_existing_bucket_stays_as_it_is(influxdb2: InfluxDB2, connect: Connect) -> None:
+def test_existing_bucket_is_not_changed(influxdb2: InfluxDB2, connect: Connect) -> None:
     ninety_days = 90 * 24 * 3600
     influxdb = connect(influxdb2.create_bucket(ninety_days))
     before = bucket_of(influxdb2, influxdb.bucket)
@@ -365,11 +359,13 @@ def test_an_existing_bucket_stays_as_it_is(influxdb2: InfluxDB2, connect: Connec
     assert bucket_of(influxdb2, influxdb.bucket) == before
 
 
-def test_a_bucket_that_came_with_the_file_stays(influxdb2: InfluxDB2, connect: Connect) -> None:
+def test_bucket_of_a_template_that_was_applied_by_hand_is_kept(
+    influxdb2: InfluxDB2, connect: Connect
+) -> None:
     bucket = influxdb2.create_bucket()
     influxdb = connect(bucket)
     before = bucket_of(influxdb2, bucket)
-    # As `influx apply` does it: its stack holds the bucket, and would take it away.
+    # Like `influx apply`: its stack contains the bucket, and could delete it.
     contents = {"contents": build_template(bucket)}
     influxdb2.api("templates/apply", {"orgID": before["orgID"], "template": contents})
     apply_dashboard(influxdb)
@@ -378,23 +374,7 @@ def test_a_bucket_that_came_with_the_file_stays(influxdb2: InfluxDB2, connect: C
     assert len(dashboards(influxdb2, bucket)) == 2
 
 
-def test_the_file_is_accepted_as_it_is(influxdb2: InfluxDB2) -> None:
-    """A dry run: the bucket that it names belongs to the server."""
-    contents = list(yaml.safe_load_all(TEMPLATE.read_text()))
-    org = bucket_of(influxdb2, influxdb2.bucket)["orgID"]
-    answer = influxdb2.api(
-        "templates/apply", {"dryRun": True, "orgID": org, "template": {"contents": contents}}
-    )
-    assert "errors" not in answer
-    ((bucket),), ((dashboard),) = answer["diff"]["buckets"], answer["diff"]["dashboards"]
-    assert (bucket["new"]["name"], bucket["stateStatus"]) == (DEFAULT_BUCKET, "exists")
-    assert bucket["new"] == bucket["old"]
-    assert len(dashboard["new"]["charts"]) == len(NAMES)
-
-
-def test_the_server_keeps_the_cells_as_the_template_has_them(
-    influxdb2: InfluxDB2, connect: Connect
-) -> None:
+def test_server_stores_the_cells_of_the_template(influxdb2: InfluxDB2, connect: Connect) -> None:
     influxdb = connect(influxdb2.create_bucket())
     apply_dashboard(influxdb)
     (found,) = dashboards(influxdb2, influxdb.bucket)
@@ -433,12 +413,12 @@ def test_the_server_keeps_the_cells_as_the_template_has_them(
     assert "MW" in read_back["cells"][4]["properties"]["axes"]["y"]["suffix"]
 
 
-# What is refused
+# Refused
 
 
 @pytest.fixture
 def token_for(influxdb2: InfluxDB2) -> Callable[..., str]:
-    """Gives tokens of the organization that may do what is named, such as `write:dashboards`."""
+    """Creates tokens of the organization with permissions such as `write:dashboards`."""
 
     def token_for(*rights: str) -> str:
         org = bucket_of(influxdb2, influxdb2.bucket)["orgID"]
@@ -453,10 +433,20 @@ def token_for(influxdb2: InfluxDB2) -> Callable[..., str]:
     return token_for
 
 
+@contextmanager
+def refused(*, naming: str, without: str) -> Iterator[None]:
+    """The block fails in time, with an error that names the setting and contains no secret."""
+    started = time.monotonic()
+    with pytest.raises(InfluxDBAccessError, match=naming) as caught:
+        yield
+    assert time.monotonic() - started < 20
+    assert without not in str(caught.getrepr(style="native", chain=True))
+
+
 LEAST = ("read:orgs", "read:buckets", "read:dashboards", "write:dashboards")
 
 
-def test_the_rights_that_a_refusal_names_are_enough(
+def test_permissions_that_the_error_names_are_sufficient(
     influxdb2: InfluxDB2, connect: Connect, token_for: Callable[..., str]
 ) -> None:
     bucket = influxdb2.create_bucket()
@@ -469,7 +459,7 @@ def test_the_rights_that_a_refusal_names_are_enough(
 
 
 @pytest.mark.parametrize("missing", LEAST)
-def test_a_token_that_lacks_a_right_is_told_which_are_needed(
+def test_missing_permission_is_an_error_that_names_the_needed_ones(
     influxdb2: InfluxDB2, connect: Connect, token_for: Callable[..., str], missing: str
 ) -> None:
     bucket = influxdb2.create_bucket()
@@ -480,7 +470,7 @@ def test_a_token_that_lacks_a_right_is_told_which_are_needed(
     assert len(dashboards(influxdb2, bucket)) == 1
 
 
-def test_an_organization_goes_by_name_or_id(influxdb2: InfluxDB2, connect: Connect) -> None:
+def test_organization_is_found_by_name_or_id(influxdb2: InfluxDB2, connect: Connect) -> None:
     bucket = influxdb2.create_bucket()
     org = bucket_of(influxdb2, bucket)["orgID"]
     assert apply_dashboard(connect(bucket, org=org)) == apply_dashboard(connect(bucket))
@@ -493,15 +483,15 @@ def test_an_organization_goes_by_name_or_id(influxdb2: InfluxDB2, connect: Conne
     [Reply(302, {"Location": "/elsewhere"}), Reply(404), Reply(500), Reply(200, body=b"<html>")],
     ids=lambda reply: str(reply.status),
 )
-def test_what_is_no_influxdb_is_an_error_that_names_the_url(reply: Reply) -> None:
+def test_other_server_is_an_error_that_names_the_url(reply: Reply) -> None:
     with scripted_server(reply) as server:
-        influxdb = InfluxDBResource(url=server.url, token="sesame", org="grid")
+        influxdb = InfluxDB(url=server.url, token="sesame", org="grid")
         with refused(naming="INFLUXDB_V2_URL", without="sesame"):
             apply_dashboard(influxdb)
         assert len(server.times) == 1
 
 
-def test_a_template_that_is_not_accepted_is_an_error(
+def test_template_that_is_not_accepted_is_an_error(
     influxdb2: InfluxDB2, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = influxdb2.create_bucket()
@@ -531,7 +521,7 @@ def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
+def test_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
     settings = {
         "INFLUXDB_V2_URL": f"{influxdb2.url}/",
         "INFLUXDB_V2_ORG": influxdb2.org,
@@ -552,6 +542,26 @@ def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
     assert token not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("bucket", [DEFAULT_BUCKET, 'an "odd" ${bucket}: ñ'])
+def test_print_option_prints_a_template_that_the_server_accepts(
+    influxdb2: InfluxDB2, bucket: str
+) -> None:
+    settings = {} if bucket == DEFAULT_BUCKET else {"INFLUXDB_V2_BUCKET": bucket}
+    contents = list(yaml.safe_load_all(command(*MODULE, "--print", **settings).stdout))
+    assert contents == build_template(bucket)
+    org = bucket_of(influxdb2, influxdb2.bucket)["orgID"]
+    # A dry run: the default bucket belongs to all tests, and `influx apply` is another program.
+    answer = influxdb2.api(
+        "templates/apply", {"dryRun": True, "orgID": org, "template": {"contents": contents}}
+    )
+    assert "errors" not in answer
+    (change,), (dashboard,) = answer["diff"]["buckets"], answer["diff"]["dashboards"]
+    assert change["new"]["name"] == bucket
+    if bucket == influxdb2.bucket:  # an existing bucket is not changed
+        assert (change["stateStatus"], change["new"]) == ("exists", change["old"])
+    assert len(dashboard["new"]["charts"]) == len(NAMES)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -568,7 +578,7 @@ def test_the_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
     ],
     ids=["nothing is set", "token and org are not", "nothing answers"],
 )
-def test_the_command_says_in_a_line_what_to_mend(settings: dict[str, str], named: str) -> None:
+def test_command_reports_in_one_line_what_to_correct(settings: dict[str, str], named: str) -> None:
     done = command(**settings)
     assert done.returncode == 1
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows is what the store holds, and it asks nobody for it."""
+"""The page in a real browser: it shows what the store holds, and uses no network."""
 
 import socket
 import urllib.request
@@ -14,24 +14,31 @@ from dagster import DagsterInstance, MetadataValue
 from selenium.webdriver.common.keys import Keys
 from upath import UPath
 
+from demand_assets import grid
 from demand_assets.dashboards.page import demand_page, page_file
-from demand_assets.dashboards.serve import PageServer, tell
+from demand_assets.dashboards.serve import PageServer, print_address_when_ready
+from demand_assets.dashboards.template import build_template
 from demand_assets.demand.days import day_hours, days_between
-from demand_assets.grid import FORECAST, REAL, TIME_ZONE
+from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE
 from demand_assets.settings import Freshness, Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.support.browser import Browser
 from demand_assets_tests.support.project import Project
+from demand_assets_tests.support.series import PROGRAMMED
 
-MODEL = "ForecastModel"
-TITLES = {REAL: "Measured", FORECAST: "Operator's forecast", MODEL: "Next-day forecast"}
+TITLES = {
+    REAL: "Measured",
+    FORECAST: "Operator's forecast",
+    PROGRAMMED.column: "Programmed",
+    MODEL: "Next-day forecast",
+}
 TO = " \N{EN DASH} "
 CELLS = """return [...document.querySelectorAll("tbody tr")].map(
     (row) => [...row.cells].map((cell) => cell.textContent))"""
 
 
 def hours(first: str, last: str) -> pd.DataFrame:
-    """Whole days of made-up hours, all fields known."""
+    """Whole days of synthetic hours, all fields known."""
     days = days_between(date.fromisoformat(first), date.fromisoformat(last))
     index = pd.DatetimeIndex(
         np.concatenate([day_hours(day) for day in days]), tz="UTC", name="time"
@@ -53,14 +60,14 @@ def hours(first: str, last: str) -> pd.DataFrame:
 
 
 def written(frame: pd.DataFrame, folder: Path, freshness: Freshness = Freshness()) -> str:  # noqa: B008
-    """The address of a page of these hours."""
+    """The address of a page of the given hours."""
     page = demand_page(frame, store="a test", written=datetime.now(UTC), freshness=freshness)
     (folder / "page.html").write_text(page)
     return (folder / "page.html").as_uri()
 
 
 def assert_shows(browser: Browser, frame: pd.DataFrame) -> None:
-    """The figures on the page are those of the hours, computed here by themselves."""
+    """The figures on the page are those of the hours, which are computed here independently."""
     both = frame[[REAL, FORECAST]].dropna()
     difference = both[REAL] - both[FORECAST]
     expected = {
@@ -80,13 +87,13 @@ def assert_shows(browser: Browser, frame: pd.DataFrame) -> None:
 
 
 def means_of_days(frame: pd.DataFrame) -> pd.DataFrame:
-    """By midnight; unknown where an hour of the day is."""
+    """The means of days by midnight, unknown if an hour of the day is unknown."""
     days = frame.groupby(pd.DatetimeIndex(frame.index).tz_convert(TIME_ZONE.key).normalize())
     return days.mean().where(days.count().eq(days.size(), axis=0))
 
 
 def assert_draws(browser: Browser, means: pd.DataFrame) -> None:
-    """Each mean of each line is drawn from its start up to the next."""
+    """Each mean of each line is drawn from its start to the start of the next one."""
     drawn = browser.run(
         "return Object.fromEntries(element('graph').data.map(({name, x, y}) =>"
         " [name, {start: x.map(utc), mw: y}]))"
@@ -101,7 +108,7 @@ def assert_draws(browser: Browser, means: pd.DataFrame) -> None:
 
 
 def assert_box(browser: Browser, means: pd.DataFrame, place: int, title: str) -> None:
-    """With the mouse over one of the means drawn, the box says what is known of it."""
+    """With the mouse over one of the means, the box shows its known values."""
     known = means.iloc[place].dropna()
     lines = [f"▬ {TITLES[str(name)]}: {mw:,.0f} MW" for name, mw in known.items()]
     browser.hover(".nsewdrag", (place + 0.5) / len(means))
@@ -113,7 +120,7 @@ def assert_box(browser: Browser, means: pd.DataFrame, place: int, title: str) ->
 def test_each_range_shows_what_the_store_holds(
     browser: Browser, synthetic_api: Simulator, tmp_path: Path
 ) -> None:
-    """From the API to the page by the project's own assets, over a change of the clock."""
+    """From the API to the page by the project's own assets, over a clock change."""
     settings = Settings(start_date=date(2022, 12, 1), page_url="http://localhost:3001/")
     with DagsterInstance.ephemeral() as instance:
         project = Project(tmp_path, synthetic_api.url, instance, settings, 60.0)
@@ -121,10 +128,15 @@ def test_each_range_shows_what_the_store_holds(
         run = project.definitions.resolve_job_def("today_job").execute_in_process(
             partition_key="2023-04-02", instance=instance
         )
-    (told,) = run.asset_materializations_for_node("demand_dashboard")
-    assert told.metadata["page"] == MetadataValue.url("http://localhost:3001/")
-    assert "data:image/svg+xml" in str(told.metadata["preview"].value)
+    (materialization,) = run.asset_materializations_for_node("demand_dashboard")
+    metadata = materialization.metadata
+    assert metadata["page"] == MetadataValue.url("http://localhost:3001/")
+    assert "data:image/svg+xml" in str(metadata["preview"].value)
     stored = project.stored()
+    real = stored[REAL].dropna()
+    assert metadata["last_hour"] == MetadataValue.timestamp(real.index[-1].to_pydatetime())
+    last_day = real[real.index >= day_hours(date(2023, 4, 2))[0]]
+    assert metadata["peak_mw"].value == last_day.max()
     browser.open(page_file(str(tmp_path)).as_uri())
     end = stored.index[-1].tz_convert(TIME_ZONE.key).date()
     for days in (1, 7, 30):
@@ -144,7 +156,7 @@ def test_each_range_shows_what_the_store_holds(
     assert browser.hosts_asked() <= {""}
 
 
-def test_the_graph_and_its_box_show_what_is_known(browser: Browser, tmp_path: Path) -> None:
+def test_graph_and_hover_box_show_the_known_values(browser: Browser, tmp_path: Path) -> None:
     frame = hours("2021-12-01", "2023-04-02")  # more than a year
     frame.loc[day_hours(date(2023, 3, 30))[1] : day_hours(date(2023, 3, 30))[-2], REAL] = np.nan
     frame.loc[day_hours(date(2023, 4, 1))[-1] :, REAL] = np.nan
@@ -165,7 +177,7 @@ def test_the_graph_and_its_box_show_what_is_known(browser: Browser, tmp_path: Pa
     assert_box(browser, week, 147, "Sun 2 Apr 2023, 03:00")
     browser.click('[data-days="1"]')
     assert_box(browser, week[-24:], 2, "Sun 2 Apr 2023, 02:00")
-    # A line that is hidden stays so, and is not in the box.
+    # A hidden line stays hidden, and is not in the box.
     assert browser.run("return untouched()")
     browser.click(".legendtoggle")
     hidden = "return element('graph').data.map(({visible}) => visible).at(-2)"
@@ -178,7 +190,7 @@ def test_the_graph_and_its_box_show_what_is_known(browser: Browser, tmp_path: Pa
     assert browser.complaints() == []
 
 
-def test_a_day_of_25_hours_has_them_all_in_order(browser: Browser, tmp_path: Path) -> None:
+def test_day_of_25_hours_has_all_of_them_in_order(browser: Browser, tmp_path: Path) -> None:
     frame = hours("2023-10-20", "2023-10-29")
     browser.open(written(frame, tmp_path) + "#1")
     rows = browser.run(CELLS)
@@ -187,14 +199,14 @@ def test_a_day_of_25_hours_has_them_all_in_order(browser: Browser, tmp_path: Pat
     day = frame.loc[day_hours(date(2023, 10, 29))]
     newest_first = [f"{mw:,.0f}" for mw in day[REAL].round(2)[::-1]]
     assert [row[1] for row in rows] == newest_first
-    browser.click("th:nth-child(2) button")  # by measured demand, from the least
+    browser.click("th:nth-child(2) button")  # by measured demand, lowest first
     sorted_rows = [float(row[1].replace(",", "")) for row in browser.run(CELLS)]
     assert sorted_rows == sorted(sorted_rows)
     browser.click("th:nth-child(2) button")
     assert [float(row[1].replace(",", "")) for row in browser.run(CELLS)] == sorted_rows[::-1]
 
 
-def test_what_is_still_to_come_has_no_figures_yet(browser: Browser, tmp_path: Path) -> None:
+def test_day_without_measured_hours_has_no_figures(browser: Browser, tmp_path: Path) -> None:
     today = datetime.now(TIME_ZONE).date()
     frame = hours(str(today), str(today))
     frame[REAL] = np.nan
@@ -204,7 +216,7 @@ def test_what_is_still_to_come_has_no_figures_yet(browser: Browser, tmp_path: Pa
     assert browser.complaints() == []
 
 
-def test_an_empty_store_is_said(browser: Browser, tmp_path: Path) -> None:
+def test_empty_store_is_reported(browser: Browser, tmp_path: Path) -> None:
     browser.open(written(hours("2023-01-01", "2023-01-01").iloc[:0], tmp_path))
     for button in ('[data-days="7"]', "#earlier"):
         browser.click(button)
@@ -213,26 +225,100 @@ def test_an_empty_store_is_said(browser: Browser, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("warn", "fail", "color"), [(61, 62, "good"), (-1, 61, "fair"), (-2, -1, "bad")]
+    ("minutes", "text", "color"),
+    [
+        (0, "0 minutes", "good"),
+        (59, "59 minutes", "good"),
+        (60, "60 minutes", "good"),
+        (79, "79 minutes", "good"),
+        (81, "81 minutes", "fair"),
+        (119, "119 minutes", "fair"),
+        (121, "2 hours", "bad"),
+        (47 * 60, "47 hours", "bad"),
+        (49 * 60, "2 days", "bad"),
+    ],
 )
-def test_the_age_of_the_newest_hour_is_told(
-    browser: Browser, tmp_path: Path, warn: int, fail: int, color: str
+def test_age_of_the_newest_measured_hour(
+    browser: Browser, tmp_path: Path, minutes: int, text: str, color: str
 ) -> None:
-    now = pd.Timestamp.now("UTC")
+    frame = hours("2023-01-01", "2023-01-02")
+    end = day_hours(date(2023, 1, 2))[12]
+    frame.loc[end:, REAL] = np.nan  # the last hours are only forecast
+    browser.open(written(frame, tmp_path))
+    assert browser.text("#age").endswith("days ago")  # by the clock of this machine
+    age_at(browser, end + pd.Timedelta(minutes=minutes))
+    assert browser.text("#age") == f"measured until {text} ago"
+    assert browser.run("return element('age').className") == f"pill {color}"
+
+
+def test_age_changes_color_at_the_thresholds_of_the_settings(
+    browser: Browser, tmp_path: Path
+) -> None:
     frame = hours("2023-01-01", "2023-01-01")
-    frame.index = pd.date_range(end=now.floor("h") + pd.Timedelta(hours=5), periods=24, freq="h")
-    frame.loc[now.floor("h") :, REAL] = np.nan  # measured until the full hour
-    limits = Freshness(timedelta(minutes=warn), timedelta(minutes=fail))
+    limits = Freshness(timedelta(minutes=30), timedelta(minutes=45))
     browser.open(written(frame, tmp_path, limits))
-    assert browser.run("return document.getElementById('age').className") == f"pill {color}"
-    told = int(browser.text("#age").removeprefix("measured until ").split()[0])
-    assert abs(told - now.minute) <= 2 or now.minute >= 58
+    for minutes, color in ((29, "good"), (31, "fair"), (44, "fair"), (46, "bad")):
+        age_at(browser, frame.index[-1] + pd.Timedelta(hours=1, minutes=minutes))
+        assert browser.run("return element('age').className") == f"pill {color}"
+
+
+def age_at(browser: Browser, now: pd.Timestamp) -> None:
+    """Show the age as it is at the given time."""
+    browser.run(f"Date.now = () => {now.timestamp() * 1000}; showAge()")
+
+
+def test_gauge_has_the_bands_of_the_influxdb_dashboard(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(hours("2023-01-01", "2023-01-01"), tmp_path))
+    gauge = browser.run("return element('gauge').data[0].gauge")
+    good, fair, bad = browser.run("return ['--good', '--fair', '--bad'].map(colors())")
+    assert [(step["color"], step["range"]) for step in gauge["steps"]] == [
+        (bad, [-500, -250]),
+        (fair, [-250, -100]),
+        (good, [-100, 100]),
+        (fair, [100, 250]),
+        (bad, [250, 500]),
+    ]
+    assert gauge["axis"]["range"] == [-500, 500]
+    _, dashboard = build_template()
+    (cell,) = [c for c in dashboard["spec"]["charts"] if c["kind"] == "Gauge"]
+    limits = [color["value"] for color in cell["colors"]]
+    assert limits == [step["range"][0] for step in gauge["steps"]] + [500]
+
+
+def test_every_series_of_the_grid_is_drawn_and_listed(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = hours("2023-01-01", "2023-01-02")
+    frame[PROGRAMMED.column] = frame[FORECAST] - 300
+    legend = "return [...document.querySelectorAll('.legendtext')].map((e) => e.textContent)"
+    browser.open(written(frame, tmp_path) + "#1")
+    assert browser.run(legend) == ["Measured", "Operator's forecast", "Next-day forecast"]
+    monkeypatch.setattr(grid, "SERIES", (*grid.SERIES, PROGRAMMED))
+    browser.open(written(frame, tmp_path) + "#1")
+    titles = ["Measured", "Operator's forecast", "Programmed", "Next-day forecast"]
+    assert browser.run(legend) == titles
+    day = frame[-24:][[REAL, FORECAST, PROGRAMMED.column, MODEL]]
+    assert_draws(browser, day)
+    assert_shows(browser, day)
+    assert_box(browser, day, 2, "Mon 2 Jan 2023, 02:00")
+    heads = "return [...document.querySelectorAll('th button')].map((e) => e.textContent)"
+    assert browser.run(heads) == ["Hour ▾", *titles, "Difference"]
+    programmed = [f"{mw:,.0f}" for mw in day[PROGRAMMED.column].round(2)[::-1]]
+    assert [row[3] for row in browser.run(CELLS)] == programmed
+    styles = """return Object.fromEntries(element("graph").data.map(
+        ({name, line}) => [name, [line.color, line.dash, line.width]]))"""
+    lines = browser.run(styles)
+    assert lines["Measured"] == ["rgb(37, 99, 235)", "solid", 2.5]
+    assert lines["Operator's forecast"] == ["rgb(245, 158, 11)", "solid", 1.5]
+    assert lines["Programmed"] == ["rgb(139, 92, 246)", "solid", 1.5]
+    assert lines["Next-day forecast"] == ["rgb(16, 185, 129)", "dot", 2]
+    assert browser.complaints() == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, dark: bool) -> None:
+def test_page_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, dark: bool) -> None:
     frame = hours("2023-01-01", "2023-02-01")
-    frame.loc[day_hours(date(2023, 1, 31))[12] :, REAL] = np.nan  # still to come
+    frame.loc[day_hours(date(2023, 1, 31))[12] :, REAL] = np.nan  # in the future
     page = written(frame, tmp_path)
     browser.open(page, width=360, height=740, dark=dark)
     assert browser.run("return document.documentElement.scrollWidth") <= 360
@@ -242,7 +328,7 @@ def test_it_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, dar
         "return Math.min(...[...document.querySelectorAll('nav button')]"
         ".map(b => b.getBoundingClientRect().height))"
     )
-    assert smallest >= 36  # px: what a thumb hits
+    assert smallest >= 36  # px: large enough for a thumb
     browser.swipe_up(".nsewdrag", 200)
     assert browser.until("return scrollY > 100 && pressed", "7") == "7"  # scrolled, not zoomed
     browser.run("element('hours-table').scrollIntoView()")
@@ -269,7 +355,7 @@ def test_dragging_over_the_graph_shows_that_part(browser: Browser, tmp_path: Pat
     assert abs(start.tz_localize("UTC") - frame.index[216]) <= pd.Timedelta(hours=3)
     assert_shows(browser, part)
     browser.click('[data-days="1"]')
-    # Parts of hours show the whole ones: two of the day, one of these, and no less than that.
+    # Parts of hours select whole ones: two hours of the day, then one of these, and never less.
     for start_part, end_part, first in [(0.44, 0.48, 10), (0.6, 0.9, 11), (0.2, 0.8, 11)]:
         browser.drag(".nsewdrag", start_part, end_part)
         text = f"Mon 30 Jan 2023, {first}:00{TO}12:00"
@@ -288,7 +374,7 @@ def test_dragging_over_days_shows_whole_ones(browser: Browser, tmp_path: Path) -
     part = frame.loc[day_hours(date(2022, 10, 11))[0] : day_hours(date(2023, 2, 28))[-1]]
     assert_draws(browser, means_of_days(part))
     assert_shows(browser, part)
-    # The keyboard's focus stays on a button that leads no further.
+    # The keyboard's focus stays on a button at the end of the range.
     for _ in range(3):
         browser.driver.find_element("id", "earlier").send_keys(Keys.ENTER)
     assert browser.text("#range").startswith("Sat 1 Oct 2022")
@@ -298,7 +384,7 @@ def test_dragging_over_days_shows_whole_ones(browser: Browser, tmp_path: Path) -
     assert browser.until(labels, "Oct 22, Dec 22, Feb 23") == "Oct 22, Dec 22, Feb 23"
 
 
-def test_a_name_is_no_place_in_the_page() -> None:
+def test_name_of_the_store_is_escaped_and_not_a_placeholder() -> None:
     page = demand_page(
         hours("2023-01-01", "2023-01-01"),
         store="bucket {{plotly}} <b>",
@@ -309,36 +395,34 @@ def test_a_name_is_no_place_in_the_page() -> None:
     assert len(page) < 6e6
 
 
-def test_the_page_is_served_on_this_machine_only(tmp_path: Path) -> None:
+def test_page_is_served_on_this_machine_only(tmp_path: Path) -> None:
     file = UPath(tmp_path) / "index.html"
     with PageServer(file, 0) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         assert server.server_address[0] == "127.0.0.1"
 
-        def asked(path: str = "") -> tuple[int, str]:
+        def request(path: str = "") -> tuple[int, str]:
             try:
                 with urllib.request.urlopen(server.url + path, timeout=10) as answer:
                     return answer.status, answer.read().decode()
             except HTTPError as error:
                 return error.code, error.read().decode()
 
-        status, text = asked()
+        status, text = request()
         assert status == 503 and "demand_dashboard" in text
         file.write_text("the page")
-        assert asked() == (200, "the page")
-        assert asked("../settings.py")[0] == 404
+        assert request() == (200, "the page")
+        assert request("../settings.py")[0] == 404
         with PageServer(file, server.server_port) as another:
             assert another.server_port != server.server_port
         server.shutdown()
 
 
-def test_a_reader_who_goes_away_is_no_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_closed_connection_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = UPath(tmp_path) / "index.html"
-    file.write_bytes(bytes(20_000_000))  # more than a connection holds
+    file.write_bytes(bytes(20_000_000))  # more than the buffers of a connection hold
     with PageServer(file, 0) as server:
-        server.daemon_threads = False  # its end waits for them
+        server.daemon_threads = False  # so that the server waits for them at its end
         Thread(target=server.serve_forever, daemon=True).start()
         reader = socket.create_connection(("127.0.0.1", server.server_port))
         reader.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -348,12 +432,12 @@ def test_a_reader_who_goes_away_is_no_error(
     assert capsys.readouterr().err == ""
 
 
-def test_the_address_is_told_as_soon_as_there_is_a_page(
+def test_address_is_printed_as_soon_as_there_is_a_page(
     tmp_path: Path, pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = UPath(tmp_path) / "index.html"
     file.write_text("the page of yesterday")
     with PageServer(file, 0) as server:
-        tell(server)
+        print_address_when_ready(server)
         assert capsys.readouterr().out == f"\nThe dashboard: {server.url}\n\n"
     assert pauses == []

@@ -1,16 +1,14 @@
-"""What is stored comes back: files whole or not at all, a database that forgets nothing."""
+"""What runs store comes back to other runs: partition files, and the embedded store."""
 
 import errno
-import gzip
 import os
 import random
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,19 +28,22 @@ from dagster import (
 )
 
 from demand_assets.demand.days import day_hours
+from demand_assets.grid import COLUMNS
 from demand_assets.orchestration.assets.ingest import build_ingest_assets
 from demand_assets.orchestration.io_managers import (
     EmbeddedStoreIOManager,
     JSONAnswerIOManager,
     ParquetFrameIOManager,
-    PartitionFileError,
 )
+from demand_assets.orchestration.metadata import FIELDS
 from demand_assets.orchestration.partitions import daily_partitions
 from demand_assets.settings import Settings
 from demand_assets.simulator import Fault, Simulator
+from demand_assets.stores.partition_files import PartitionFileError
 from demand_assets_tests.support.project import Project, failure_text
 
 PARTITIONS = daily_partitions(date(2022, 1, 1))
+METADATA = {FIELDS: COLUMNS}
 DAY = "2022-10-30"
 
 
@@ -52,7 +53,7 @@ def project(tmp_path: Path, synthetic_api: Simulator, instance: DagsterInstance)
 
 
 def hours(*days: str) -> pd.DataFrame:
-    """Whole days of made-up demand."""
+    """Whole days of made-up demand, in MW."""
     index = pd.DatetimeIndex(np.concatenate([day_hours(date.fromisoformat(d)) for d in days]))
     index = index.tz_localize("UTC") if index.tz is None else index
     real = 20_000 + np.arange(len(index)) / 7
@@ -88,7 +89,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "advice"),
     [
         (f"raw_ree_json/{DAY}.json.gz", "Materialize raw_ree_json of this day"),
         (f"hourly_demand_frame/{DAY}.parquet", "Materialize hourly_demand_frame of this day"),
@@ -96,7 +97,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 )
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty", "other"])
 def test_a_damaged_file_is_an_error_that_says_what_to_materialize(
-    project: Project, name: str, mend: str, damage: str
+    project: Project, name: str, advice: str, damage: str
 ) -> None:
     assert project.materialize(DAY).success
     path = project.folder / name
@@ -105,7 +106,7 @@ def test_a_damaged_file_is_an_error_that_says_what_to_materialize(
         path.unlink()
     else:
         path.write_bytes({"cut": content[:-500], "empty": b"", "other": b"<html>"}[damage])
-    with pytest.raises(PartitionFileError, match=f"{DAY}.*{mend}"):
+    with pytest.raises(PartitionFileError, match=f"{DAY}.*{advice}"):
         project.definitions.load_asset_value(
             AssetKey(name.split("/")[0]), partition_key=DAY, instance=project.instance
         )
@@ -113,7 +114,7 @@ def test_a_damaged_file_is_an_error_that_says_what_to_materialize(
     assert path.read_bytes() == content
 
 
-def test_a_flipped_bit_among_a_frames_values_is_noticed(project: Project) -> None:
+def test_a_flipped_bit_in_a_frame_is_noticed(project: Project) -> None:
     assert project.materialize(DAY).success
     asset = AssetKey("hourly_demand_frame")
     path = project.folder / f"{asset.path[0]}/{DAY}.parquet"
@@ -137,7 +138,7 @@ def test_a_flipped_bit_among_a_frames_values_is_noticed(project: Project) -> Non
             pd.testing.assert_frame_equal(load(), whole)
 
 
-def test_files_may_lie_at_any_fsspec_address() -> None:
+def test_files_can_be_at_any_fsspec_address() -> None:
     frame, answers = hours(DAY), {DAY: {"data": {"é": None}, "included": []}}
     for manager, stored in (
         (ParquetFrameIOManager(base_dir="memory://files"), frame),
@@ -162,13 +163,9 @@ def test_files_may_lie_at_any_fsspec_address() -> None:
 
 
 def store_of(tmp_path: Path, frames: dict[str, pd.DataFrame]) -> Definitions:
-    """The embedded store under one asset that gives whatever lies in ``frames`` for its day."""
+    """The embedded store under one asset that returns the day's entry of ``frames``."""
 
-    @asset(
-        partitions_def=PARTITIONS,
-        io_manager_key="store",
-        metadata={"schema": "main", "partition_expr": "time AT TIME ZONE 'Europe/Madrid'"},
-    )
+    @asset(partitions_def=PARTITIONS, io_manager_key="store", metadata=METADATA)
     def points(context) -> pd.DataFrame:
         return frames[context.partition_key]
 
@@ -191,35 +188,6 @@ def test_days_of_23_24_and_25_hours_come_back_without_their_neighbours(
     loaded = store.load_asset_value("points", partition_key=day, instance=instance)
     assert isinstance(loaded, pd.DataFrame)
     pd.testing.assert_frame_equal(loaded, frames[day], check_freq=False)
-
-
-def test_a_missing_value_and_a_missing_hour_leave_what_is_stored(
-    tmp_path: Path, instance: DagsterInstance
-) -> None:
-    frames = {DAY: hours(DAY)}
-    store = store_of(tmp_path, frames)
-    job = store.resolve_implicit_global_asset_job_def()
-    assert job.execute_in_process(partition_key=DAY, instance=instance).success
-    known = frames[DAY]
-    later = known.iloc[:20] + 1
-    later.iloc[3, 0] = np.nan
-    frames[DAY] = later
-    assert job.execute_in_process(partition_key=DAY, instance=instance).success
-    loaded = store.load_asset_value("points", partition_key=DAY, instance=instance)
-    assert isinstance(loaded, pd.DataFrame)
-    pd.testing.assert_frame_equal(loaded, later.combine_first(known), check_freq=False)
-
-
-def test_a_failed_write_does_not_leave_the_database_locked(
-    tmp_path: Path, instance: DagsterInstance
-) -> None:
-    frames = {DAY: hours(DAY).assign(RealDemand="not a number")}
-    store = store_of(tmp_path, frames)
-    job = store.resolve_implicit_global_asset_job_def()
-    run = job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False)
-    assert not run.success
-    frames[DAY] = hours(DAY)
-    assert job.execute_in_process(partition_key=DAY, instance=instance).success
 
 
 def test_an_empty_day_round_trips(tmp_path: Path, instance: DagsterInstance) -> None:
@@ -256,8 +224,6 @@ def test_an_answer_without_the_day_leaves_yesterdays_file(
 RANGE = ["2022-10-29", "2022-10-30", "2022-10-31"]  # 24, 25 and 24 hours
 FEW_DAYS = DailyPartitionsDefinition("2022-10-28", end_date="2022-11-02", timezone="Europe/Madrid")
 POINTS = build_ingest_assets(FEW_DAYS, Settings())[-1]
-METADATA = {k: POINTS.metadata_by_key[POINTS.key][k] for k in ("schema", "partition_expr")}
-"""How the project's own asset has the embedded store cut its days."""
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
@@ -274,7 +240,7 @@ def put(
     last: str,
     fails: bool = False,
 ) -> None:
-    """Store what is made for the keys of a range, as one run of an asset does."""
+    """Store what `produce` returns for the keys of a range, as one run of an asset does."""
 
     @asset(
         key=POINTS.key,
@@ -292,7 +258,7 @@ def put(
 
 
 def take(manager: Any, first: str = "", last: str = "") -> Any:
-    """What a downstream asset gets of a range, or of all days."""
+    """What a downstream asset receives for a range, or for all days."""
     taken = []
 
     @asset(
@@ -353,14 +319,7 @@ def test_a_day_alone_gives_the_same_bytes_as_in_a_range(
         assert_same(take(kind(base_dir=base_dir), RANGE[1], RANGE[1]), produce(RANGE[1:2]))
 
 
-def test_a_packed_answer_holds_no_time_of_its_own(tmp_path: Path) -> None:
-    put(JSONAnswerIOManager(base_dir=str(tmp_path)), answers, DAY, DAY)
-    (packed,) = files_of(str(tmp_path)).values()
-    assert packed[4:8] == bytes(4)
-    assert "señalada" in gzip.decompress(packed).decode()
-
-
-def test_a_day_without_hours_amid_others_round_trips(tmp_path: Path) -> None:
+def test_a_day_without_hours_between_others_round_trips(tmp_path: Path) -> None:
     manager = ParquetFrameIOManager(base_dir=str(tmp_path))
     put(manager, lambda _: frames([RANGE[0], RANGE[2]]), RANGE[0], RANGE[2])
     assert len(files_of(str(tmp_path))) == 3
@@ -398,26 +357,6 @@ def embedded(tmp_path: Path) -> EmbeddedStoreIOManager:
     return EmbeddedStoreIOManager(database=str(tmp_path / "demand.duckdb"))
 
 
-def query(embedded: EmbeddedStoreIOManager, text: str) -> list[tuple[Any, ...]]:
-    """Ask the database. A file that this process still holds open to write cannot be opened so."""
-    with closing(duckdb.connect(embedded.database, read_only=True)) as connection:
-        return connection.sql(text).fetchall()
-
-
-def test_the_table_has_the_documented_columns(embedded: EmbeddedStoreIOManager) -> None:
-    put(embedded, frames, DAY, DAY)
-    columns = query(
-        embedded,
-        "select table_schema, table_name, column_name, data_type"
-        " from information_schema.columns order by ordinal_position",
-    )
-    assert columns == [
-        ("main", "influx_demand_points", "time", "TIMESTAMP WITH TIME ZONE"),
-        ("main", "influx_demand_points", "RealDemand", "DOUBLE"),
-        ("main", "influx_demand_points", "ForecastDemand", "DOUBLE"),
-    ]
-
-
 def test_ranges_and_all_days_come_back_however_often_they_are_stored(
     embedded: EmbeddedStoreIOManager,
 ) -> None:
@@ -430,27 +369,21 @@ def test_ranges_and_all_days_come_back_however_often_they_are_stored(
     assert_same(take(embedded), frames(every))
 
 
-def test_a_new_indicator_is_a_new_column(embedded: EmbeddedStoreIOManager) -> None:
-    put(embedded, frames, RANGE[0], RANGE[0])
-    put(embedded, lambda _: hours(DAY).assign(Wind=1.5), DAY, DAY)
-    expected = pd.concat([hours(RANGE[0]), hours(DAY).assign(Wind=1.5)])
-    assert_same(take(embedded, RANGE[0], DAY), expected)
+def test_the_table_of_the_store_is_in_the_metadata(embedded: EmbeddedStoreIOManager) -> None:
+    with build_output_context() as context:
+        embedded.handle_output(context, hours(DAY))
+        logged = context.get_logged_metadata()
+        assert {name: value.value for name, value in logged.items()} == {
+            "dagster/relation_identifier": f"{embedded.database}.main.influx_demand_points"
+        }
 
 
-def test_a_range_that_fails_stores_no_row_and_lets_go_of_the_database(
-    embedded: EmbeddedStoreIOManager,
-) -> None:
-    put(embedded, frames, RANGE[0], RANGE[0])
-    bad = hours(DAY).astype({"RealDemand": object})
-    bad.iloc[-1, 0] = "many"
-    put(embedded, lambda _: bad, DAY, DAY, fails=True)
-    assert query(embedded, f"select count(*) from main.{POINTS.key.to_user_string()}") == [(24,)]
-
-
-def test_a_load_that_fails_lets_go_of_the_database(embedded: EmbeddedStoreIOManager) -> None:
-    duckdb.connect(embedded.database).close()
-    # The error's traceback would keep an open connection alive.
-    with pytest.raises(duckdb.CatalogException) as held:
-        take(embedded, DAY, DAY)
-    assert query(embedded, "select 1") == [(1,)]
-    assert held
+def test_a_failed_write_is_no_materialization(tmp_path: Path, instance: DagsterInstance) -> None:
+    frames = {DAY: hours(DAY).assign(RealDemand="not a number")}
+    store = store_of(tmp_path, frames)
+    job = store.resolve_implicit_global_asset_job_def()
+    run = job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False)
+    assert not run.success
+    assert not run.asset_materializations_for_node("points")
+    frames[DAY] = hours(DAY)
+    assert job.execute_in_process(partition_key=DAY, instance=instance).success

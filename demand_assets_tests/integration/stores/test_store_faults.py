@@ -1,9 +1,7 @@
-"""What can befall a write to InfluxDB, on real servers: nothing is lost, nothing comes twice."""
+"""Failures during a write to InfluxDB, on real servers: no point is lost or stored twice."""
 
-import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,18 +12,7 @@ import pytest
 import trustme
 from influxdb_client.client.write_api import SYNCHRONOUS
 
-from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBIOManager
-from demand_assets_tests.integration.stores.test_influxdb import (
-    DAY,
-    FIELDS,
-    WRITTEN,
-    connect,  # noqa: F401  # a fixture
-    hours,
-    over,
-    refused,
-    stored,
-    write,
-)
+from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBStore
 from demand_assets_tests.support.servers import (
     InfluxDB1,
     InfluxDB2,
@@ -35,6 +22,15 @@ from demand_assets_tests.support.servers import (
     network,
     scripted_server,
 )
+from demand_assets_tests.support.stores import (
+    DAY,
+    FIELDS,
+    WRITTEN,
+    hours,
+    over,
+    refused,
+    stored,
+)
 
 
 @pytest.fixture
@@ -43,11 +39,11 @@ def database(influxdb1: InfluxDB1) -> str:
 
 
 @pytest.mark.parametrize("trouble", [Trouble.CUT, Trouble.SILENCE, Trouble.UNHEARD])
-def test_a_batch_that_was_not_acknowledged_is_sent_again(
+def test_an_unacknowledged_batch_is_sent_again(
     influxdb1: InfluxDB1, database: str, trouble: Trouble
 ) -> None:
     frame = hours(DAY, "2024-06-18")
-    # The second of three batches meets it.
+    # It happens to the second of three batches.
     with network(influxdb1.url, Trouble.NONE, trouble, Trouble.NONE) as link:
         store = over(
             link.url,
@@ -56,7 +52,7 @@ def test_a_batch_that_was_not_acknowledged_is_sent_again(
             retry_seconds=30,
             read_timeout_seconds=5,
         )
-        write(store, frame)
+        store.write(frame)
     assert link.connections == 4
     pd.testing.assert_frame_equal(stored(influxdb1, database), frame, check_index_type=False)
 
@@ -68,52 +64,26 @@ def test_a_server_that_starts_late_is_waited_for(influxdb1: InfluxDB1, database:
             1.5, lambda: stack.enter_context(network(influxdb1.url, Trouble.NONE, port=port))
         )
         starts.start()
-        write(over(f"http://127.0.0.1:{port}", bucket=database, retry_seconds=20), hours(DAY))
+        over(f"http://127.0.0.1:{port}", bucket=database, retry_seconds=20).write(hours(DAY))
         starts.join()
     assert len(stored(influxdb1, database)) == 24
 
 
-def test_a_server_that_stays_silent_is_given_up() -> None:
+def test_a_silent_server_ends_the_write() -> None:
     with (
         network("http://127.0.0.1:1", Trouble.SILENCE) as link,
         refused(naming="does not answer.*INFLUXDB_V2_URL"),
     ):
-        write(over(link.url, retry_seconds=4, read_timeout_seconds=0.5), hours(DAY))
+        over(link.url, retry_seconds=4, read_timeout_seconds=0.5).write(hours(DAY))
     assert link.connections > 1
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
-    def trickle() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            for byte in b"HTTP/1.1 204 No Content\r\n" * 100:
-                if ended.wait(0.1):
-                    return
-                connection.sendall(bytes([byte]))
-
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=trickle, daemon=True)
-        thread.start()
-        began = time.monotonic()
-        store = over(
-            f"http://127.0.0.1:{listener.getsockname()[1]}",
-            connect_timeout_seconds=0.2,
-            read_timeout_seconds=0.6,
-        )
-        with refused(naming="does not answer"):
-            write(store, hours(DAY))
-        assert time.monotonic() - began < 10
-        ended.set()
-        thread.join()
-
-
-def test_a_bucket_that_is_not_there_is_named(influxdb1: InfluxDB1) -> None:
+def test_a_missing_bucket_is_named(influxdb1: InfluxDB1) -> None:
     with refused(naming="404.*INFLUXDB_V2_BUCKET: create bucket nowhere"):
-        write(over(influxdb1.url, bucket="nowhere"), hours(DAY))
+        over(influxdb1.url, bucket="nowhere").write(hours(DAY))
 
 
-def store_text(store: InfluxDBIOManager, at: pd.Timestamp) -> None:
+def store_text(store: InfluxDBStore, at: pd.Timestamp) -> None:
     """A point whose measured demand is a text."""
     with store.influxdb.get_client() as client:
         client.write_api(write_options=SYNCHRONOUS).write(
@@ -121,43 +91,43 @@ def store_text(store: InfluxDBIOManager, at: pd.Timestamp) -> None:
         )
 
 
-def test_a_field_of_another_type_is_said_and_keeps_its_value(
+def test_a_field_of_another_type_is_reported_and_keeps_its_value(
     influxdb1: InfluxDB1, database: str
 ) -> None:
     store = over(influxdb1.url, bucket=database)
     store_text(store, hours(DAY).index[1])
     with refused(naming="400.*another type.*INFLUXDB_V2_BUCKET"):
-        write(store, hours(DAY))
+        store.write(hours(DAY))
     rows = influxdb1.influxql("SELECT RealDemand FROM demand", database)
     assert rows == [[hours(DAY).index[1].timestamp(), "much"]]
 
 
-def test_a_request_that_is_too_large_is_said(influxdb1: InfluxDB1, database: str) -> None:
+def test_a_request_that_is_too_large_is_reported(influxdb1: InfluxDB1, database: str) -> None:
     index = pd.date_range("2024-01-01", periods=40_000, freq="h", tz="UTC", name="time")
     frame = pd.DataFrame({FIELDS[0]: np.random.default_rng(0).random(len(index))}, index=index)
     with refused(naming="413.*raise its limit"):  # of the proxy in front of the server
-        write(over(influxdb1.url, bucket=database, batch_size=40_000, gzip=False), frame)
+        over(influxdb1.url, bucket=database, batch_size=40_000, gzip=False).write(frame)
     assert len(stored(influxdb1, database)) == 0
 
 
-@pytest.mark.parametrize("engine", ["a field of another type", "outside of the retention"])
-def test_influxdb_2_refuses_what_the_bucket_cannot_keep(
+@pytest.mark.parametrize("reason", ["a field of another type", "outside of the retention"])
+def test_influxdb_2_refuses_points_that_the_bucket_cannot_keep(
     influxdb2: InfluxDB2,
-    connect: Callable[..., InfluxDBIOManager],  # noqa: F811
-    engine: str,
+    store_with: Callable[..., InfluxDBStore],
+    reason: str,
 ) -> None:
-    if engine == "outside of the retention":
-        store = connect(bucket=influxdb2.create_bucket(3600), token=influxdb2.token)
+    if reason == "outside of the retention":
+        store = store_with(bucket=influxdb2.create_bucket(3600), token=influxdb2.token)
         naming = "422.*retention"
     else:
-        store = connect()
+        store = store_with()
         store_text(store, hours(DAY).index[1])
         naming = "another type.*INFLUXDB_V2_BUCKET"
     with refused(naming=naming, without=store.influxdb.token):
-        write(store, hours(DAY))
+        store.write(hours(DAY))
 
 
-def test_a_private_authority_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+def test_a_private_authority_can_be_trusted(tmp_path: Path) -> None:
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -165,15 +135,15 @@ def test_a_private_authority_is_trusted_when_it_is_named(tmp_path: Path) -> None
     authority.cert_pem.write_to_path(str(certificates))
     with scripted_server(WRITTEN, tls=tls) as server:
         with pytest.raises(InfluxDBAccessError, match=r"cannot be trusted.*certificate"):
-            write(over(server.url), hours(DAY))
+            over(server.url).write(hours(DAY))
         assert not server.bodies
-        write(over(server.url, ca_certificate=str(certificates)), hours(DAY))
+        over(server.url, ca_certificate=str(certificates)).write(hours(DAY))
     assert len(server.bodies) == 1
 
 
-def test_a_redirect_elsewhere_does_not_take_the_points_along() -> None:
+def test_a_redirect_sends_no_points_elsewhere() -> None:
     with scripted_server(WRITTEN) as elsewhere:
         moved = Reply(307, {"Location": f"{elsewhere.url}/api/v2/write"})
         with scripted_server(moved) as server, refused(naming="307"):
-            write(over(server.url), hours(DAY))
+            over(server.url).write(hours(DAY))
     assert not elsewhere.bodies

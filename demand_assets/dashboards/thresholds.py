@@ -1,0 +1,17 @@
+"""Values at which the gauge changes color, on the page and in the InfluxDB dashboard.
+
+The thresholds of the age of the newest measured hour are settings: see `settings.Freshness`. Those
+of the MAPE are in `electricity_demand.yml`, as only the InfluxDB dashboard colors it.
+"""
+
+GAUGE = (
+    ("bad", -500, "far below"),
+    ("fair", -250, "below"),
+    ("good", -100, "as forecast"),
+    ("fair", 100, "above"),
+    ("bad", 250, "far above"),
+)
+"""Bands of the mean of measured demand minus the operator's forecast: the level, the value in MW at
+which the band starts, and its name. The scale starts with the first band."""
+GAUGE_END = 500
+"""MW at which the last band and the scale end."""
