@@ -27,7 +27,8 @@ from demand_assets.orchestration.ledger_reader import (
 )
 from demand_assets.orchestration.metadata import metadata_of
 from demand_assets.orchestration.planning import forecast_plans as plans
-from demand_assets.orchestration.planning.plans import PRIORITY_OPEN, request
+from demand_assets.orchestration.planning.plans import PRIORITY_OPEN, PlannedRun
+from demand_assets.orchestration.sensors import run_request
 from demand_assets.settings import Settings
 
 SCORED_DAYS = 14
@@ -63,7 +64,7 @@ def forecast_sensor(
     for job, day in due:
         runs = _past_runs(instance, job, day)
         if plans.may_be_requested(job, runs, ledger.now, settings.refresh):
-            requests.append(request([day], PRIORITY_OPEN, job=job))
+            requests.append(run_request(PlannedRun([day], PRIORITY_OPEN, job=job)))
     if requests:
         return SensorResult(run_requests=requests)
     if month:

@@ -1,4 +1,4 @@
-"""The sensors over the days: they read the ledger and request what the plans say.
+"""The sensors over the days: they read the ledger and request the runs of a plan.
 
 Which runs are requested is decided in `planning/plans.py`.
 """
@@ -8,23 +8,36 @@ from datetime import UTC, datetime
 from dagster import (
     DefaultSensorStatus,
     ResourceParam,
+    RunRequest,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
     sensor,
 )
 
-from demand_assets.orchestration import keys
+from demand_assets.orchestration import keys, tags
 from demand_assets.orchestration.checks import check_result, evaluation
 from demand_assets.orchestration.jobs import demand_job, today_job
 from demand_assets.orchestration.ledger_reader import read_ledger
-from demand_assets.orchestration.planning.freshness import check_freshness
+from demand_assets.orchestration.planning.freshness import check_freshness, summary
 from demand_assets.orchestration.planning.plans import (
     MOST_REQUESTS,
+    PlannedRun,
     plan_missing_days,
     plan_open_days,
 )
 from demand_assets.settings import DAYS_PER_RUN, Settings
+
+
+def run_request(run: PlannedRun) -> RunRequest:
+    """A planned run as Dagster's request."""
+    first, last = run.days[0].isoformat(), run.days[-1].isoformat()
+    days = {} if first == last else {tags.RANGE_START: first, tags.RANGE_END: last}
+    return RunRequest(
+        job_name=run.job,
+        partition_key=first if first == last else None,
+        tags={tags.PRIORITY: str(run.priority), tags.ATTEMPT: str(run.attempt), **days},
+    )
 
 
 @sensor(
@@ -39,40 +52,26 @@ def current_day_sensor(
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_open_days(ledger, settings.refresh)
     finding = check_freshness(ledger, settings)
-    # A result each minute would be gigabytes a year, so only changes are recorded.
-    summary = repr(
-        [
-            finding.passed,
-            finding.red,
-            *map(finding.figures.get, ("why", "last_hour", "last_materialization")),
-        ]
-    )
-    result = check_result(keys.TODAY_IS_FRESH, finding)
+    news = summary(finding)
+    result = evaluation(keys.INFLUX_DEMAND_POINTS, check_result(keys.TODAY_IS_FRESH, finding))
     return SensorResult(
-        run_requests=plan.requests,
-        skip_reason=None if plan.requests else SkipReason(" ".join(plan.reasons)),
-        asset_events=[evaluation(keys.INFLUX_DEMAND_POINTS, result)]
-        if summary != context.cursor
-        else [],
-        cursor=summary,
+        run_requests=[run_request(run) for run in plan.runs],
+        skip_reason=None if plan.runs else SkipReason(" ".join(plan.reasons)),
+        asset_events=[] if news == context.cursor else [result],
+        cursor=news,
     )
 
 
-@sensor(
-    job=demand_job,
-    minimum_interval_seconds=60,
-    default_status=DefaultSensorStatus.RUNNING,
-)
+@sensor(job=demand_job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
 def missing_days_sensor(
     context: SensorEvaluationContext, settings: ResourceParam[Settings]
 ) -> SensorResult:
     """Fills gaps since the first stored day and requests failed days again, less and less often."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_missing_days(ledger, settings.refresh, DAYS_PER_RUN)
+    reasons = " ".join(plan.reasons[:MOST_REQUESTS])
     nothing = "No past day is missing." if ledger.first_day else "Nothing has been stored yet."
     return SensorResult(
-        run_requests=plan.requests,
-        skip_reason=None
-        if plan.requests
-        else SkipReason(" ".join(plan.reasons[:MOST_REQUESTS]) or nothing),
+        run_requests=[run_request(run) for run in plan.runs],
+        skip_reason=None if plan.runs else SkipReason(reasons or nothing),
     )

@@ -1,4 +1,7 @@
-"""Whether today's data are as new as they can be and, if not, why."""
+"""Whether today's data are as new as they can be and, if not, why.
+
+How the result is recorded belongs in `checks.py` and `sensors.py`.
+"""
 
 from datetime import datetime, timedelta
 
@@ -12,35 +15,45 @@ STUCK_AFTER = timedelta(minutes=10)
 
 
 def check_freshness(ledger: Ledger, settings: Settings) -> Finding:
-    """Whether today's data are as new as they can be; if not, why.
+    """Whether today's data are as new as they can be.
 
-    The lag runs from the end of today's newest measured hour, before there is one from midnight.
-    Today is stale as well when it was not materialized for that long. Other days do not count.
+    The lag is the time since the end of today's newest measured hour, or since midnight if there is
+    none; the age is the time since today's last materialization. The greater of the two counts.
+    Other days do not matter.
     """
     now, today = ledger.now, ledger.today
-    midnight = start_of(today)
     stored = ledger.stored.get(today)
-    measured_until = midnight
-    if stored and stored.last_hour:
-        measured_until = stored.last_hour + timedelta(hours=1)
-    age = now - (stored.at if stored else midnight)
+    last_hour = stored.last_hour if stored else None
+    measured_until = last_hour + timedelta(hours=1) if last_hour else start_of(today)
     lag = now - measured_until
-    stale = max(lag, age)
+    stale = max(lag, now - (stored.at if stored else start_of(today)))
     passed = stale <= settings.freshness.warn_after
-    figures: dict[str, float | str | datetime] = {
+    why = None if passed else _why_stale(ledger, settings.refresh)
+    figures: dict[str, float | str | datetime | None] = {
         "lag_minutes": round(lag / timedelta(minutes=1), 1),
         "next_refresh": ledger.refresh_due(settings.refresh),
+        "last_hour": last_hour,
+        "last_materialization": stored.at if stored else None,
+        "why": why,
     }
-    if stored and stored.last_hour:
-        figures["last_hour"] = stored.last_hour
-    if stored:
-        figures["last_materialization"] = stored.at
-    text = f"Today, {today}, is measured until {clock(measured_until)}."
-    if not passed:
-        why = _why_stale(ledger, settings.refresh)
-        figures["why"] = why
-        text = f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}"
-    return Finding(passed, text, red=stale > settings.freshness.fail_after, figures=figures)
+    return Finding(
+        passed=passed,
+        text=f"Today, {today}, is measured until {clock(measured_until)}."
+        if passed
+        else f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}",
+        red=stale > settings.freshness.fail_after,
+        figures={name: value for name, value in figures.items() if value is not None},
+    )
+
+
+def summary(finding: Finding) -> str:
+    """A short text that changes when a result of `check_freshness` is worth recording again.
+
+    The minutes alone are not: a result each minute would be gigabytes a year.
+    """
+    color = "green" if finding.passed else "red" if finding.red else "yellow"
+    names = ("why", "last_hour", "last_materialization")
+    return " | ".join([color, *(str(finding.figures.get(name, "-")) for name in names)])
 
 
 def _why_stale(ledger: Ledger, refresh: timedelta) -> str:
@@ -55,7 +68,7 @@ def _why_stale(ledger: Ledger, refresh: timedelta) -> str:
         return f"Runs failing, run {attempt.run_id[:8]} the last: {attempt.error}"
     if under_way:
         return f"Just being fetched: {under_way}."
-    return "Sensor just started, or it was off: today was not asked for in that time."
+    return "Sensor just started, or it was off: today was not requested in that time."
 
 
 def clock(moment: datetime) -> str:

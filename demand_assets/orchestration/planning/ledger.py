@@ -1,10 +1,11 @@
-"""The ledger: which days are in the store, told by Dagster's own records and nothing else.
+"""The ledger: the state of each day, derived from Dagster's records.
 
 A day is *ingested* if its points were materialized after the day was over and settled. It is
-*open* if it is today, or was last materialized too early, or came with hours missing; *missing* if
-it never was materialized; *failed* if its last attempt failed; *in progress* while a run or a
-backfill has it.
-A handful of queries answers for any number of days.
+*open* if it is today, if its last materialization came too early, or if hours are missing;
+*missing* if it was never materialized; *failed* if its last attempt failed; *in progress* while a
+run or a backfill includes it.
+
+How the records are read belongs in `ledger_reader.py`, which runs are requested in `plans.py`.
 """
 
 from dataclasses import dataclass, field
@@ -28,17 +29,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run that ended without storing the days that it was for."""
+    """A run that ended without storing its days."""
 
     run_id: str
     ended: datetime
     number: int
+    """How many attempts for the same days failed before it."""
     days: tuple[date, ...]
-    """All days that the run was for."""
-    blamed: frozenset[date]
-    """The days that made it fail, as far as it named them."""
+    failed_days: frozenset[date]
+    """The days that caused the failure: all of them in an outage, none if the cause is unknown."""
     error: str
-    """What a person reads about it, in one line."""
+    """The error in one line."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +52,31 @@ class Stored:
     last_hour: datetime | None
     """Start of the newest hour with measured demand."""
     fingerprint: str | None = None
-    """Of the measured demand; it changes when that does."""
+    """Fingerprint of the measured demand."""
     morning_fingerprint: str | None = None
-    """The same of the hours before the next day's forecast is due."""
+    """Fingerprint of the hours before the next day's forecast is due."""
     store: str | None = None
-    """The address of the store that it went to, where that was told."""
+    """Address of the store that was written, if it is on record."""
 
     @property
     def short(self) -> bool:
         """Whether measured hours are known to be missing."""
-        return (
-            self.hours is not None
-            and self.hours_expected is not None
-            and self.hours < self.hours_expected
-        )
+        return (self.hours or 0) < (self.hours_expected or 0)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What was known of all days at one moment."""
+    """The state of all days at one moment."""
 
     now: datetime
     settle: timedelta
     stored: dict[date, Stored]
     attempts: dict[date, Attempt]
-    """Days whose last attempt failed."""
+    """The last attempt of each day whose last attempt failed."""
     under_way: dict[date, tuple[str, datetime]] = field(default_factory=dict)
-    """Days that a run or a backfill has: what has them, and since when."""
+    """Days that a run or a backfill includes: a description of it, and since when."""
     elsewhere: frozenset[date] = frozenset()
-    """Days that went to another store, which was set before: of this one they are missing."""
+    """Days that were written to a store that was configured before; this one lacks them."""
 
     @property
     def today(self) -> date:
@@ -87,25 +84,25 @@ class Ledger:
 
     @property
     def first_day(self) -> date | None:
-        """The first day that was ever stored; what lies before is a person's to load."""
+        """The first day that was ever stored. People load earlier days themselves."""
         return min(self.stored.keys() | self.elsewhere, default=None)
 
     def settled_at(self, day: date) -> datetime:
-        """When a day's numbers count as final."""
+        """When a day's values count as final."""
         return end_of(day) + self.settle
 
     def refresh_due(self, refresh: timedelta) -> datetime:
-        """When today is to be asked for next: after the interval, or when an hour has closed."""
+        """When today is requested next: after the interval, or once an hour is complete."""
         if attempt := self.attempts.get(self.today):
             return attempt.ended + refresh
         stored = self.stored.get(self.today)
         if stored is None:
             return self.now
         hour = stored.at.replace(minute=0, second=0, microsecond=0)
-        closes = hour + GRACE
-        if stored.at >= closes:
-            closes += timedelta(hours=1)
-        return min(stored.at + refresh, closes)
+        complete = hour + GRACE
+        if stored.at >= complete:
+            complete += timedelta(hours=1)
+        return min(stored.at + refresh, complete)
 
     def state(self, day: date) -> State:
         if day in self.under_way:
@@ -120,9 +117,10 @@ class Ledger:
         return State.INGESTED
 
     def days(self, *states: State) -> list[date]:
-        """Past days that are in one of the states: all from the first stored one to yesterday.
+        """Past days in one of the states, in order.
 
-        Of earlier days, those that somebody asked for in vain.
+        These are all days from the first stored one to yesterday, and earlier days whose last
+        attempt failed.
         """
         first = self.first_day or self.today
         past = [day for day in sorted(self.attempts) if day < first]
