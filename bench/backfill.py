@@ -1,7 +1,7 @@
-"""What a backfill costs, beside the loop that it replaces and the floor below it.
+"""The cost of a backfill, compared with the loop that it replaces and with a lower bound.
 
-Everything runs against the simulated API at half a second a request and 5 ms a day asked for,
-into the same kind of store. `make bench` prints the tables of docs/performance.md.
+Everything runs against the simulated API, which takes 0.5 s per request and 5 ms per requested day,
+and writes into the same kind of store. `make bench` prints the tables of docs/performance.md.
 """
 
 import argparse
@@ -47,20 +47,20 @@ class Figures:
     cpu: float
     """Seconds of all processes together."""
     memory: float
-    """MiB: the largest process at its peak."""
+    """MiB: the peak of the largest process."""
     requests: int
 
 
-# What is measured
+# Measurements
 
 
 def days_until_yesterday(days: int) -> list[date]:
-    """Days up to the present: with a gap after them, the sensor would fetch that too."""
+    """The days before today. After older days the sensor would fetch the gap as well."""
     return days_between(YESTERDAY - timedelta(days=days - 1), YESTERDAY)
 
 
 def notebook_loop(days: int, api: str, folder: Path) -> None:
-    """A day at a time: ask, average, write, and put the day on the list of finished ones."""
+    """One day at a time: request, average, write, and add the day to the list of finished ones."""
     import duckdb
     import pandas as pd
 
@@ -73,18 +73,17 @@ def notebook_loop(days: int, api: str, folder: Path) -> None:
             timeout=30,
         ).json()
         series = {}
-        for one in answer["included"]:
-            frame = pd.DataFrame(one["attributes"]["values"])
+        for entry in answer["included"]:
+            frame = pd.DataFrame(entry["attributes"]["values"])
             frame.index = pd.to_datetime(frame["datetime"], utc=True)
-            series[one["id"]] = frame["value"].resample("1h").mean()
+            series[entry["id"]] = frame["value"].resample("1h").mean()
         hours = pd.DataFrame({"RealDemand": series["1293"], "ForecastDemand": series["544"]})
         hours.index.name = "time"
-        if url := os.environ.get("INFLUXDB_V2_URL"):
+        if os.environ.get("INFLUXDB_V2_URL"):
             from influxdb_client import InfluxDBClient
             from influxdb_client.client.write_api import SYNCHRONOUS
 
             with InfluxDBClient.from_env_properties() as client:
-                assert url
                 client.write_api(write_options=SYNCHRONOUS).write(
                     os.environ["INFLUXDB_V2_BUCKET"],
                     record=hours,
@@ -100,7 +99,7 @@ def notebook_loop(days: int, api: str, folder: Path) -> None:
 
 
 def floor(days: int, api: str, folder: Path) -> None:
-    """The project's own core without Dagster: fetch, average, keep the files, write."""
+    """The lower bound: the project's code without Dagster fetches, averages and writes."""
     import pandas as pd
 
     from demand_assets.demand.hourly import hourly_frame
@@ -136,7 +135,7 @@ def floor(days: int, api: str, folder: Path) -> None:
 
 
 def measure_script(name: str, days: int) -> Figures:
-    """Run one of the two functions above in a process of its own."""
+    """Run `notebook_loop` or `floor` in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, simulator() as api:
         started = time.monotonic()
         process = subprocess.Popen(
@@ -155,27 +154,27 @@ def measure_script(name: str, days: int) -> Figures:
 def measure_backfill(
     days: int, instance: str = INSTANCE, server: int | None = None, **settings: str
 ) -> Figures:
-    """A backfill as the web page launches it, from the click until every partition is green.
+    """A backfill launched as from the web page, until every partition is green.
 
-    A server that keeps the records counts with the rest.
+    ``server`` is the process id of a database server whose CPU time and memory are included.
     """
     span = days_until_yesterday(days)
     with simulator() as api, system(api.url, days, instance, **settings) as (process, page, _):
         wait_for(lambda: TODAY in page.green(), 120, process)
         meter = Meter(process.pid, *([server] if server else []))
-        before, asked = meter.cpu(), len(api.requests)
+        cpu_before, requests_before = meter.cpu(), len(api.requests)
         started = time.monotonic()
         page.launch_backfill(span)
         wait_for(lambda: page.green().issuperset(span), 1200, process, every=2)
         wall = time.monotonic() - started
         wait_for(lambda: not page.runs_under_way(), 60, process)
-        cpu = meter.cpu() - before
+        cpu = meter.cpu() - cpu_before
         meter.stop()
-        return Figures("backfill", days, wall, cpu, meter.peak, len(api.requests) - asked)
+        return Figures("backfill", days, wall, cpu, meter.peak, len(api.requests) - requests_before)
 
 
 def measure_today(days: int) -> list[float]:
-    """Seconds from a request for today to its end, asked for each minute during a backfill."""
+    """Seconds from a request for today to the end of its run, each minute during a backfill."""
     span = days_until_yesterday(days)
     with (
         simulator() as api,
@@ -186,7 +185,7 @@ def measure_today(days: int) -> list[float]:
         page.launch_backfill(span)
         wait_for(lambda: page.green().issuperset(span), 1200, process, every=2)
         ended = time.time()
-        wait_for(lambda: not page.runs_under_way(), 120, process)  # one may have been asked for
+        wait_for(lambda: not page.runs_under_way(), 120, process)  # one may have been requested
         query = """query($day: String!) { runsOrError(filter: {statuses: [SUCCESS], tags: [
             {key: "dagster/partition", value: $day}]}) { ... on Runs {
             results { creationTime endTime } } } }"""
@@ -199,13 +198,13 @@ def measure_today(days: int) -> list[float]:
 
 
 def measure_page(days: int) -> tuple[float, float]:
-    """Seconds for the partition status of so many days of the three assets: at first, and warm."""
+    """Seconds for the partition status of that many days of three assets, cold and warm."""
     with system("http://127.0.0.1:1", days) as (_, page, folder):
         with DagsterInstance.from_config(str(folder / "home")) as instance:
             for asset in ASSETS:
                 for day in days_until_yesterday(days):
-                    told = AssetMaterialization(asset, partition=day.isoformat())
-                    instance.report_runless_asset_event(told)
+                    materialization = AssetMaterialization(asset, partition=day.isoformat())
+                    instance.report_runless_asset_event(materialization)
         query = """query($keys: [AssetKeyInput!]) { assetNodes(assetKeys: $keys) { id
             assetPartitionStatuses { ... on TimePartitionStatuses {
             ranges { status startKey endKey } } } partitionStats { numMaterialized } } }"""
@@ -221,7 +220,7 @@ def measure_page(days: int) -> tuple[float, float]:
 
 @contextmanager
 def simulator() -> Iterator[Simulator]:
-    """The API, here, so that its own cost is in no row."""
+    """The API, in this process, so that its cost is in no row."""
     with Simulator(SyntheticDays(), latency=LATENCY, latency_per_day=LATENCY_PER_DAY) as api:
         yield api
 
@@ -230,7 +229,7 @@ def simulator() -> Iterator[Simulator]:
 def system(
     api: str, days: int, instance: str = INSTANCE, **settings: str
 ) -> Iterator[tuple[subprocess.Popen, Page, Path]]:
-    """`make run` with a folder of its own, until the block ends."""
+    """`make run` in a temporary folder, until the block ends."""
     with tempfile.TemporaryDirectory() as name:
         folder, page = Path(name), Page()
         (folder / "home").mkdir()
@@ -249,11 +248,11 @@ def system(
             yield process, page, folder
 
 
-# The table
+# Tables
 
 
 def table(rows: list[Figures], against: Figures) -> str:
-    """Markdown; the ratio is of wall time, against the loop scaled to as many days."""
+    """Rows as Markdown, with the ratio of wall times to the loop scaled to the same days."""
     lines = [
         "| what | days | wall s | loop ÷ it | CPU ms a day | peak MiB | API requests |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -276,7 +275,7 @@ def main() -> None:
         what, days, api, folder = options.only
         {"loop": notebook_loop, "floor": floor}[what](int(days), api, Path(folder))
         return
-    # A shell that starts this in the background has it, and so what it starts, ignore Ctrl-C.
+    # A shell makes its background processes ignore Ctrl-C, and they pass that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     store = "InfluxDB" if os.environ.get("INFLUXDB_V2_URL") else "DuckDB"
     loop = measure_script("loop", options.days[0])
@@ -284,13 +283,13 @@ def main() -> None:
     for days in options.days:
         rows += [measure_script("floor", days), measure_backfill(days)]
     print(
-        f"\nInto {store}, {os.cpu_count()} cores, the API at {LATENCY} s a request and"
-        f" {LATENCY_PER_DAY * 1000:.0f} ms a day. The loop ran {loop.days} days; for more it is"
-        " scaled.\n"
+        f"\nInto {store}, {os.cpu_count()} cores; the API takes {LATENCY} s per request and"
+        f" {LATENCY_PER_DAY * 1000:.0f} ms per day. The loop ran for {loop.days} days and is scaled"
+        " to more.\n"
     )
     print(table(rows, loop))
     delays = ", ".join(f"{delay:.0f}" for delay in measure_today(options.days[-1]))
-    print(f"\nToday, asked for each minute during that backfill, was stored after {delays} s.")
+    print(f"\nToday, requested each minute during that backfill, was stored after {delays} s.")
     first, warm = measure_page(2000)
     print(f"The page's status of 2,000 days x 3 assets took {first:.2f} s, then {warm:.2f} s.\n")
     days = options.days[-1]
@@ -305,7 +304,7 @@ def main() -> None:
     for what, settings in batches.items():
         with postgres(free_port()) as server:
             if server is None:
-                print("No PostgreSQL here: it takes initdb, and the project's extra `postgres`.")
+                print("Without PostgreSQL: it needs initdb and the project's extra `postgres`.")
                 continue
             instance = with_storage(INSTANCE, server.storage)
             rows.append(

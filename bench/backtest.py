@@ -1,9 +1,9 @@
-"""How good the forecast of the next day is: a year of days, each forecast at noon the day before.
+"""How good the next-day forecast is: a year of days, each forecast at noon of the day before.
 
-The model is trained anew for every month, on what was known at noon of the day before the month;
-beside it stand the operator's own forecast, which is revised until minutes before each hour, and
-the same hour a week before. `make backtest` prints the tables; days are those recorded in the
-folder that DEMAND_RECORDINGS or --recordings names, else synthetic.
+The model is trained for every month on what was known at noon of the day before the month. It is
+compared with the operator's own forecast, which is revised until minutes before each hour, and with
+the same hour a week before. `make backtest` prints the tables. Days come from the folder of
+recorded days in DEMAND_RECORDINGS or --recordings; without one they are synthetic.
 """
 
 import argparse
@@ -44,7 +44,7 @@ COLORS = {REAL: "black", MODEL: "#1f77b4", OPERATOR: "#2ca02c", NAIVE: "#ff7f0e"
 
 
 def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
-    """The hourly frame of all days from first to last of which there is measured demand."""
+    """The hourly frame of the days from first to last that have measured demand."""
     frames = []
     for day in days_between(first, last):
         if (series := source.day(day)) is not None:
@@ -64,22 +64,22 @@ def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
 
 
 class Clock:
-    """CPU seconds of this process, all threads together, by what they were spent on."""
+    """CPU seconds of this process, all threads together, by task."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
 
     @contextmanager
-    def measure(self, what: str) -> Iterator[None]:
+    def measure(self, task: str) -> Iterator[None]:
         start = time.process_time()
         yield
-        self.seconds.setdefault(what, []).append(time.process_time() - start)
+        self.seconds.setdefault(task, []).append(time.process_time() - start)
 
 
 def backtest(history: pd.DataFrame, first: date, last: date, clock: Clock) -> pd.DataFrame:
-    """Real demand and the three forecasts of it, MW over the UTC hours from first to last.
+    """Measured demand and its three forecasts, MW over the UTC hours from first to last.
 
-    NaN where demand was not measured, or too little before it to forecast from.
+    NaN where demand was not measured, or where a forecast had too little history.
     """
     days: list[pd.DataFrame] = []
     for day in days_between(first, last):
@@ -93,16 +93,16 @@ def backtest(history: pd.DataFrame, first: date, last: date, clock: Clock) -> pd
         with suppress(TooLittleHistoryError):
             forecasts[NAIVE] = weekly_naive(known, day)
         days.append(pd.DataFrame(forecasts, day_hours(day), [MODEL, NAIVE], dtype="float64"))
-    judged = pd.concat(days)
-    judged[[REAL, OPERATOR]] = history[[REAL, FORECAST]].reindex(judged.index)
-    return judged
+    result = pd.concat(days)
+    result[[REAL, OPERATOR]] = history[[REAL, FORECAST]].reindex(result.index)
+    return result
 
 
-def table(title: str, judged: pd.DataFrame, groups: Any) -> pd.DataFrame:
+def table(title: str, result: pd.DataFrame, groups: Any) -> pd.DataFrame:
     """MAPE in % of each forecast in each group of hours, printed as Markdown."""
     by_group = pd.DataFrame(
         {
-            name: judged.groupby(groups).apply(lambda g, n=name: score(g[n], g[REAL]).mape_percent)
+            name: result.groupby(groups).apply(lambda g, n=name: score(g[n], g[REAL]).mape_percent)
             for name in (MODEL, OPERATOR, NAIVE)
         }
     )
@@ -115,20 +115,20 @@ def table(title: str, judged: pd.DataFrame, groups: Any) -> pd.DataFrame:
 
 
 def kind_of_day(day: date) -> str:
-    """A holiday is one that at least a third of the people have; other Sundays are ordinary."""
+    """``holiday`` if more than a third of the population has one, else ``ordinary``."""
     return "holiday" if holiday_share(day) > 1 / 3 else "ordinary"
 
 
-def picture(judged: pd.DataFrame, by_month: pd.DataFrame, by_hour: pd.DataFrame) -> go.Figure:
-    """Demand and its forecasts over time; their errors by month and by hour."""
+def chart(result: pd.DataFrame, by_month: pd.DataFrame, by_hour: pd.DataFrame) -> go.Figure:
+    """A chart of demand and forecasts over time, and of their errors by month and by hour."""
     titles = ("Demand, MW", "MAPE by month, %", "MAPE by hour of Madrid, %")
     figure = make_subplots(
         rows=2, cols=2, specs=[[{"colspan": 2}, None], [{}, {}]], subplot_titles=titles
     )
-    local = judged.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
+    local = result.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
     for name, color in COLORS.items():
         line = go.Scatter(
-            x=local, y=judged[name].round(), name=name, line_color=color, legendgroup=name
+            x=local, y=result[name].round(), name=name, line_color=color, legendgroup=name
         )
         figure.add_trace(line, row=1, col=1)
     for column, errors in enumerate((by_month, by_hour), start=1):
@@ -156,8 +156,12 @@ def main() -> None:
     day: Callable[[str], date] = date.fromisoformat
     parser.add_argument("--recordings", help="folder of recorded days")
     parser.add_argument("--train-from", type=day, default=date(2021, 1, 1))
-    parser.add_argument("--first", type=day, default=date(2022, 7, 1), help="first day judged")
-    parser.add_argument("--last", type=day, default=date(2023, 6, 30), help="last day judged")
+    parser.add_argument(
+        "--first", type=day, default=date(2022, 7, 1), help="first day that is scored"
+    )
+    parser.add_argument(
+        "--last", type=day, default=date(2023, 6, 30), help="last day that is scored"
+    )
     parser.add_argument("--html", type=Path, default=PROJECT / "data" / "backtest.html")
     options = parser.parse_args()
 
@@ -165,28 +169,28 @@ def main() -> None:
     source: Source = RecordedDays(folder) if folder else SyntheticDays()
     clock = Clock()
     history = read_history(source, options.train_from, options.last)
-    judged = backtest(history, options.first, options.last, clock)
+    result = backtest(history, options.first, options.last, clock)
 
-    local = judged.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
+    local = result.index.tz_convert(TIME_ZONE.key)  # type: ignore[attr-defined]
     print(f"MAPE in % of {'recorded' if folder else 'synthetic'} days,")
-    print(f"{options.first} to {options.last}, trained from {options.train_from} on.")
-    unknown = judged.isna().groupby(local.date).any().sum()
-    told = ", ".join(f"{name} {days}" for name, days in unknown.items())
-    print(f"Days of which hours are unknown, and left out: {told}.")
-    table("hours", judged, lambda _: "all")
-    by_month = table("month", judged, local.strftime("%Y-%m"))
-    table("weekday", judged, local.strftime("%u %A"))
-    by_hour = table("hour", judged, local.hour)
-    table("day", judged, [kind_of_day(day) for day in local.date])
+    print(f"{options.first} to {options.last}, trained on days from {options.train_from} on.")
+    incomplete = result.isna().groupby(local.date).any().sum()
+    counts = ", ".join(f"{name} {days}" for name, days in incomplete.items())
+    print(f"Days with unknown hours, which are left out: {counts}.")
+    table("hours", result, lambda _: "all")
+    by_month = table("month", result, local.strftime("%Y-%m"))
+    table("weekday", result, local.strftime("%u %A"))
+    by_hour = table("hour", result, local.hour)
+    table("day", result, [kind_of_day(day) for day in local.date])
     print("\n| | bias, MW |\n| --- | ---: |")
     for name in (MODEL, OPERATOR, NAIVE):
-        print(f"| {name} | {score(judged[name], judged[REAL]).bias_mw:.0f} |")
-    print("\n| CPU seconds | times | mean | most |\n| --- | ---: | ---: | ---: |")
-    for what, spent in clock.seconds.items():
-        print(f"| {what} | {len(spent)} | {sum(spent) / len(spent):.2f} | {max(spent):.2f} |")
+        print(f"| {name} | {score(result[name], result[REAL]).bias_mw:.0f} |")
+    print("\n| CPU seconds | times | mean | maximum |\n| --- | ---: | ---: | ---: |")
+    for task, spent in clock.seconds.items():
+        print(f"| {task} | {len(spent)} | {sum(spent) / len(spent):.2f} | {max(spent):.2f} |")
     options.html.parent.mkdir(parents=True, exist_ok=True)
-    picture(judged, by_month, by_hour).write_html(options.html, include_plotlyjs=True)
-    print(f"\nThe picture is in {options.html}.")
+    chart(result, by_month, by_hour).write_html(options.html, include_plotlyjs=True)
+    print(f"\nThe chart is in {options.html}.")
 
 
 if __name__ == "__main__":

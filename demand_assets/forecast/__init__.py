@@ -7,8 +7,12 @@ UTC hours.
 >>> model.forecast(history, date(2023, 2, 1))  # doctest: +SKIP
 """
 
-from demand_assets.forecast.features import HISTORY_DAYS, holiday_share
-from demand_assets.forecast.history import TooLittleHistoryError, issue_time
+from demand_assets.forecast.features import (
+    HISTORY_DAYS,
+    TooLittleHistoryError,
+    holiday_share,
+    issue_time,
+)
 from demand_assets.forecast.model import (
     TRAINED_MODEL,
     TRAINING_DAYS_NEEDED,

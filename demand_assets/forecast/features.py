@@ -1,10 +1,11 @@
-"""The features of an hour to forecast: the calendar, and the demand that is known by then.
+"""What is known of a day when it is forecast: the calendar, and the demand measured until then.
 
-Tables are days x 24 on the local clock, see `history`. How a model learns from the features belongs
-in `model`.
+Tables have one row per Madrid day and 24 columns for the local hours, because people, and so
+demand, follow the local clock. Where clocks go forward, hour 2 is missing; where they go back, it
+is the mean of the two. How a model learns from the features belongs in `model`.
 """
 
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 
 import holidays
@@ -12,15 +13,70 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from demand_assets.forecast.history import NOON, Array
-from demand_assets.grid import FEASTS, HOLIDAY_COUNTRY, PERIODS, POPULATION, TIME_ZONE
+from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.grid import FEASTS, HOLIDAY_COUNTRY, MODEL, PERIODS, POPULATION, REAL, TIME_ZONE
 
+Array = npt.NDArray[np.float64]
+
+NOON = time(12)
 HISTORY_DAYS = 49
 """Days before a day that its features use: four weeks, and three more to fill gaps from."""
 WEEKS_FOR_GAPS = 3
 LARGEST_DEVIATION = 0.5
 """Largest difference of log demand from the mean of four weeks. Christmas is 0.45 below, a blackout
 0.7; an hour that deviates more counts as unknown."""
+
+
+class TooLittleHistoryError(ValueError):
+    """There are too few days of demand. The text says how many are known and how many needed."""
+
+    def __init__(self, what: str, days: int, needed: int) -> None:
+        super().__init__(f"{what} needs demand of {needed} days, and {days} are known")
+        self.days, self.needed = days, needed
+
+
+def issue_time(day: date, at: time = NOON) -> datetime:
+    """When the forecast of a day is made: at this Madrid time on the day before."""
+    return datetime.combine(day - timedelta(days=1), at, TIME_ZONE)
+
+
+def known_demand(history: pd.DataFrame | pd.Series, until: datetime) -> pd.Series:
+    """The measured demand, MW over UTC hours, of the hours that have ended by an instant.
+
+    The operator's forecast is not used: it is revised until minutes before its hour, and only the
+    last revision is stored. Zeros are left out, as they are errors and have no logarithm.
+    """
+    real = history[REAL] if isinstance(history, pd.DataFrame) else history
+    return real[(real.index <= pd.Timestamp(until) - pd.Timedelta(hours=1)) & (real > 0)]
+
+
+def days_known(real: pd.Series) -> pd.DatetimeIndex:
+    """The Madrid days of which more than 12 hours are known."""
+    days = utc_index(real).tz_convert(TIME_ZONE.key).tz_localize(None).normalize()
+    hours = real.groupby(days).size()
+    return pd.DatetimeIndex(hours.index[hours > 12])
+
+
+def by_local_hour(real: pd.Series, first: date, last: date) -> pd.DataFrame:
+    """Demand by Madrid day, first to last, and local hour: MW, days x 24, NaN where unknown."""
+    local = utc_index(real).tz_convert(TIME_ZONE.key).tz_localize(None)
+    demand = real.groupby([local.normalize(), local.hour]).mean().unstack()
+    return demand.reindex(index=pd.date_range(first, last), columns=range(24)).astype("float64")
+
+
+def on_utc_hours(mw: Array, day: date) -> pd.Series:
+    """24 values by local hour as the UTC hours of a day, named ``ForecastModel``.
+
+    Where clocks go back, both hours 2 get the same value.
+    """
+    index = day_hours(day)
+    index.freq = None  # type: ignore[misc]
+    return pd.Series(mw[local_hours(day)], index, name=MODEL)
+
+
+def local_hours(day: date) -> np.ndarray:
+    """The local hour, 0 to 23, of each UTC hour of a Madrid day."""
+    return day_hours(day).tz_convert(TIME_ZONE.key).hour.to_numpy()
 
 
 def features(demand: pd.DataFrame, at: time = NOON) -> pd.DataFrame:
@@ -52,15 +108,12 @@ def features(demand: pd.DataFrame, at: time = NOON) -> pd.DataFrame:
 def _clock(days: pd.DatetimeIndex) -> dict[str, Array]:
     """The hour, the season, and summer time, which shifts daylight against the local hour."""
     year = 2 * np.pi * _column(days.dayofyear) / 365.25
+    waves = (("sin", np.sin), ("cos", np.cos))
     summer_time = _summer_time(days)
     return {
         "hour_of_day": np.arange(24.0)[None, :],
         "day_of_year": _column(days.dayofyear),
-        **{
-            f"year_{name}_{n}": wave(n * year)
-            for n in (1, 2, 3)
-            for name, wave in (("sin", np.sin), ("cos", np.cos))
-        },
+        **{f"year_{name}_{n}": wave(n * year) for n in (1, 2, 3) for name, wave in waves},
         "summer_time": summer_time,
         "clocks_changed_last_week": summer_time - _summer_time(days - pd.Timedelta(days=7)),
     }

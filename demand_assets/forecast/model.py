@@ -7,7 +7,7 @@ the demand as it was, and on the demand without the effects of weekdays, holiday
 that a week with a holiday predicts the next as well as any other. The mean of the four predictions
 is better than each.
 
-Features belong in `features`, and what is known at which time in `history`.
+Features, and which demand is known at which time, belong in `features`.
 """
 
 import hashlib
@@ -26,13 +26,15 @@ from upath import UPath
 
 from demand_assets.atomic_write import write_whole
 from demand_assets.demand.days import day_hours
-from demand_assets.forecast.features import HISTORY_DAYS, calendar_features, features
-from demand_assets.forecast.history import (
+from demand_assets.forecast.features import (
+    HISTORY_DAYS,
     NOON,
     Array,
     TooLittleHistoryError,
     by_local_hour,
+    calendar_features,
     days_known,
+    features,
     issue_time,
     known_demand,
     on_utc_hours,

@@ -1,8 +1,5 @@
 """How good forecasts are: MAPE and bias, and the weekly naive as the baseline to compare with."""
 
-import math
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 
@@ -10,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from demand_assets.demand.quality import Finding
-from demand_assets.forecast.history import (
+from demand_assets.forecast.features import (
     NOON,
     TooLittleHistoryError,
     by_local_hour,
@@ -69,15 +66,6 @@ def weekly_naive(history: pd.DataFrame | pd.Series, day: date, at: time = NOON) 
         what = f"the {WEEKLY_NAIVE} forecast of {day} from the 4 weeks before"
         raise TooLittleHistoryError(what, 0, 1)
     return on_utc_hours(weeks[known.argmax(axis=0), np.arange(24)], day)
-
-
-def weekly_naive_of_days(history: pd.DataFrame, days: Iterable[date], at: time) -> pd.Series:
-    """The forecasts of several days over the hours of a history, NaN where there is none."""
-    forecasts = pd.Series(math.nan, history.index)
-    for day in days:
-        with suppress(TooLittleHistoryError):
-            forecasts.update(weekly_naive(history, day, at))
-    return forecasts
 
 
 def describe_scores(hours: pd.DataFrame) -> dict[str, float]:

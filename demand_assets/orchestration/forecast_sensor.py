@@ -18,13 +18,9 @@ from dagster import (
     sensor,
 )
 
-from demand_assets.orchestration import jobs, keys, tags
+from demand_assets.orchestration import jobs, keys, ledger_reader, tags
 from demand_assets.orchestration.assets.forecast import newest_models
-from demand_assets.orchestration.ledger_reader import (
-    UNDER_WAY,
-    newest_materializations,
-    read_ledger,
-)
+from demand_assets.orchestration.ledger_reader import newest_materializations
 from demand_assets.orchestration.metadata import metadata_of
 from demand_assets.orchestration.planning import forecast_plans as plans
 from demand_assets.orchestration.planning.plans import PRIORITY_OPEN, PlannedRun
@@ -47,7 +43,7 @@ def forecast_sensor(
     """Requests the month's model, tomorrow's forecast once the morning is stored and again when
     that changes, and the scores of closed days."""
     instance, at = context.instance, settings.forecast_at
-    ledger = read_ledger(instance, settings, datetime.now(UTC))
+    ledger = ledger_reader.read_ledger(instance, settings, datetime.now(UTC))
     recent = [ledger.today - timedelta(days=n) for n in range(-1, SCORED_DAYS + 1)]
     models = newest_models(instance, recent[:2], settings)
     records = newest_materializations(instance, keys.DEMAND_FORECAST, recent)
@@ -78,7 +74,7 @@ def _past_runs(instance: DagsterInstance, job: str, day: date) -> list[plans.Pas
     of_day = RunsFilter(job_name=job, tags={tags.PARTITION: day.isoformat()})
     return [
         plans.PastRun(
-            under_way=record.dagster_run.status in UNDER_WAY,
+            under_way=record.dagster_run.status in ledger_reader.UNDER_WAY,
             succeeded=record.dagster_run.status == DagsterRunStatus.SUCCESS,
             ended=_time(record.end_time or record.update_timestamp.timestamp()),
         )

@@ -5,6 +5,7 @@ The forecast itself is in `forecast/`, and what is due in `planning/forecast_pla
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -36,12 +37,7 @@ from demand_assets.forecast import (
     issue_time,
     weekly_naive,
 )
-from demand_assets.forecast.score import (
-    CHECKED_DAYS,
-    check_model,
-    describe_scores,
-    weekly_naive_of_days,
-)
+from demand_assets.forecast.score import CHECKED_DAYS, check_model, describe_scores
 from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE, end_of, local_date, start_of
 from demand_assets.orchestration import keys, metadata, partitions
 from demand_assets.orchestration.checks import check_result
@@ -166,8 +162,7 @@ def demand_forecast(
         context.add_asset_metadata(figures, partition_key=day.isoformat())
     if errors:
         raise _failure(errors, list(forecasts))
-    frame: pd.DataFrame = pd.concat(forecasts.values()).to_frame()
-    return frame
+    return pd.DataFrame(pd.concat(forecasts.values()))
 
 
 def demand_forecast_score(
@@ -188,7 +183,11 @@ def demand_forecast_score(
     for day, record in records.items():
         if metadata.metadata_of(record).get(metadata.MADE_BY) == WEEKLY_NAIVE:
             frame.loc[frame.index.intersection(day_hours(day)), MODEL] = math.nan
-    frame[WEEKLY_NAIVE] = weekly_naive_of_days(frame, days, settings.forecast_at)
+    frame[WEEKLY_NAIVE] = math.nan
+    for day in days:
+        with suppress(TooLittleHistoryError):
+            naive = weekly_naive(frame, day, settings.forecast_at)
+            frame.update(naive.to_frame(WEEKLY_NAIVE))
     for key, hours in frames_by_day(frame, context.partition_keys).items():
         context.add_asset_metadata(describe_scores(hours), partition_key=key)
     finding = check_model(frame.loc[start_of(checked[0]) :])

@@ -28,8 +28,7 @@ from demand_assets.forecast import (
     score,
     weekly_naive,
 )
-from demand_assets.forecast.features import features
-from demand_assets.forecast.history import by_local_hour, known_demand
+from demand_assets.forecast.features import by_local_hour, features, known_demand
 from demand_assets.forecast.score import Score
 from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE
 from demand_assets.redata import read_samples
