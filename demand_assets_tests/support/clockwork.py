@@ -1,4 +1,4 @@
-"""The sensors and the runs that they ask for, driven through simulated time in one process."""
+"""The sensors and the runs that they request, driven through simulated time in one process."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,35 +26,31 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-    PRIORITY_TAG,
-)
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from demand_assets.demand.days import days_between
-from demand_assets.orchestration.keys import DEMAND_JOB
+from demand_assets.orchestration import keys, tags
 from demand_assets.orchestration.ledger_reader import read_ledger
 from demand_assets.orchestration.planning.ledger import Ledger, State
 from demand_assets.settings import PROJECT
 from demand_assets.simulator import Simulator, SyntheticDays
 from demand_assets_tests.support.project import ASSETS, Project
 
-POINTS = AssetKey("influx_demand_points")
+POINTS = keys.INFLUX_DEMAND_POINTS
 
 
 @dataclass
 class Clockwork:
-    """A project whose clock the test winds; `verdicts` and `runs` tell what happened when."""
+    """A project under a clock that the test moves."""
 
     project: Project
     api: Simulator
     clock: time_machine.Traveller
-    verdicts: list[tuple[datetime, AssetCheckEvaluation]] = field(default_factory=list)
+    results: list[tuple[datetime, AssetCheckEvaluation]] = field(default_factory=list)
+    """The results that a sensor recorded, and when."""
     runs: list[tuple[datetime, str, str, bool]] = field(default_factory=list)
-    """When, first day, last day, success."""
+    """When a run was requested, its first day, its last day, and its success."""
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def at(self, moment: datetime) -> "Clockwork":
@@ -62,13 +58,13 @@ class Clockwork:
         return self
 
     def run_until(self, end: datetime, step: timedelta) -> None:
-        """Tick both sensors every step, as the daemon does, until the clock shows the end."""
+        """Tick both sensors every step, as the daemon does, until the end."""
         while datetime.now(UTC) <= end:
             self.tick()
             self.clock.shift(step)
 
     def tick(self, *sensors: str) -> None:
-        """Evaluate the sensors, both unless told otherwise, and execute what they ask for."""
+        """Evaluate the sensors, both by default, and execute the runs that they request."""
         for name in sensors or ("current_day_sensor", "missing_days_sensor"):
             with build_sensor_context(
                 instance=self.project.instance,
@@ -81,15 +77,15 @@ class Clockwork:
             self.cursors[name] = result.cursor
             for event in result.asset_events:
                 assert isinstance(event, AssetCheckEvaluation)
-                self.verdicts.append((datetime.now(UTC), event))
+                self.results.append((datetime.now(UTC), event))
                 self.project.instance.report_runless_asset_event(event)
             for request in result.run_requests or []:
                 self._execute(request)
 
     def _execute(self, request: RunRequest) -> None:
         now = datetime.now(UTC)
-        first = request.tags.get("dagster/asset_partition_range_start", request.partition_key)
-        last = request.tags.get("dagster/asset_partition_range_end", request.partition_key)
+        first = request.tags.get(tags.RANGE_START, request.partition_key)
+        last = request.tags.get(tags.RANGE_END, request.partition_key)
         assert first and last
         job = self.project.definitions.resolve_job_def(request.job_name or "")
         result = job.execute_in_process(
@@ -101,7 +97,7 @@ class Clockwork:
         self.runs.append((now, first, last, result.success))
 
     def launch_backfill(self, first: str, last: str) -> PartitionBackfill:
-        """A backfill as the web page hands it to the daemon, which is not there to take it up."""
+        """A backfill as the web page creates it; there is no daemon that would start its runs."""
         days = days_between(date.fromisoformat(first), date.fromisoformat(last))
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id="a-backfill",
@@ -119,27 +115,19 @@ class Clockwork:
         self.project.instance.add_backfill(backfill)
         return backfill
 
-    def queue_run(self, day: str, job: str = DEMAND_JOB) -> DagsterRun:
-        """A run for a day that waits in the queue."""
+    def queue_run(self, day: str, job: str = keys.DEMAND_JOB) -> DagsterRun:
+        """A queued run of a day."""
         instance = self.project.instance
         code = InProcessCodeLocationOrigin(LoadableTargetOrigin(), location_name="demand_assets")
         run = create_run_for_test(
             instance,
             job_name=job,
-            tags={PARTITION_NAME_TAG: day},
+            tags={tags.PARTITION: day},
             remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "a"), job),
         )
         enqueued = DagsterEvent(DagsterEventType.PIPELINE_ENQUEUED.value, job_name=run.job_name)
         instance.report_dagster_event(enqueued, run_id=run.run_id)
         return run
-
-    def priority(self, first_day: str) -> int:
-        """The place in the queue that the last run from this day on was asked for with."""
-        keys = (PARTITION_NAME_TAG, ASSET_PARTITION_RANGE_START_TAG)
-        for run in self.project.instance.get_runs():
-            if PRIORITY_TAG in run.tags and first_day in [run.tags.get(key) for key in keys]:
-                return int(run.tags[PRIORITY_TAG])
-        raise AssertionError(f"no sensor has asked for {first_day}")
 
     def ledger(self) -> Ledger:
         project = self.project
@@ -149,7 +137,7 @@ class Clockwork:
         return self.ledger().state(date.fromisoformat(day))
 
     def fresh(self) -> AssetCheckEvaluation:
-        """The last verdict of `today_is_fresh` on record, a sensor's or a run's."""
+        """The newest result of `today_is_fresh`, of a sensor or a run."""
         (recorded,) = self.project.instance.event_log_storage.get_asset_check_execution_history(
             AssetCheckKey(POINTS, "today_is_fresh"),
             limit=1,

@@ -1,4 +1,4 @@
-"""The system as a person has it: a `make` command started, the web page asked and clicked."""
+"""The whole system: a `make` command is started, and its web page is used through GraphQL."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import requests
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from demand_assets.demand.days import days_between
+from demand_assets.orchestration import tags as run_tags
 from demand_assets.settings import PROJECT
 from demand_assets_tests.support.project import ASSETS
 from demand_assets_tests.support.servers import free_port
@@ -28,7 +28,7 @@ NO_SETTINGS = dict.fromkeys(
 
 
 class Page:
-    """What the web page of a running system asks and says."""
+    """The web page of a running system, through its GraphQL API."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -42,14 +42,14 @@ class Page:
         return answer["data"]
 
     def is_up(self) -> bool:
-        """Whether it is there, and shows the project."""
+        """Whether it answers and shows the project."""
         try:
             return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
         except requests.ConnectionError:
             return False
 
     def green(self, asset: str = ASSETS[-1]) -> set[date]:
-        """The days that are materialized, of the points unless told otherwise."""
+        """The days that are materialized, by default those of the points."""
         ranges = self.ask(
             """query($path: [String!]!) { assetNodeOrError(assetKey: {path: $path}) {
                 ... on AssetNode { assetPartitionStatuses { ... on TimePartitionStatuses {
@@ -66,7 +66,7 @@ class Page:
         }
 
     def launch_backfill(self, days: Iterable[date], assets: Sequence[str] = ASSETS) -> str:
-        """Select the days and the assets, and click on 'Launch backfill'; its id."""
+        """Launch a backfill of the days and assets, and return its id."""
         launched = self.ask(
             """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
                 __typename ... on LaunchBackfillSuccess { backfillId }
@@ -80,8 +80,8 @@ class Page:
         return launched["backfillId"]
 
     def materialize(self, asset: str, day: date | None = None) -> None:
-        """Click on 'Materialize' of an asset, of a day if it has days."""
-        tags = [{"key": PARTITION_NAME_TAG, "value": day.isoformat()}] if day else []
+        """Materialize an asset, or one day of it."""
+        tags = [{"key": run_tags.PARTITION, "value": day.isoformat()}] if day else []
         launched = self.ask(
             """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) {
                 __typename ... on PythonError { message } } }""",
@@ -100,7 +100,7 @@ class Page:
         assert launched["__typename"] == "LaunchRunSuccess", launched
 
     def cancel_backfill(self, backfill: str) -> None:
-        """Click on 'Cancel'."""
+        """Cancel a backfill."""
         canceled = self.ask(
             """mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {
                 __typename ... on PythonError { message } } }""",
@@ -124,7 +124,7 @@ class Page:
 
 @contextmanager
 def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen]:
-    """A command in a process group of its own, interrupted at the end as Ctrl-C does."""
+    """A command in its own process group, interrupted at the end as by Ctrl-C."""
     with log.open("a") as output:
         process = subprocess.Popen(
             command,
@@ -141,14 +141,14 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
                 os.killpg(process.pid, signal.SIGINT)
                 process.wait(60)
             except ProcessLookupError:
-                pass  # the test has killed it
+                pass  # the test killed it
             finally:
-                # Whatever is left would hold ports and files of what comes after.
+                # Processes that are left would block ports and files of the next test.
                 kill(process)
 
 
 def kill(process: subprocess.Popen) -> None:
-    """End a command and all that it started as a power cut would."""
+    """Kill a command and all that it started, as in a power cut."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

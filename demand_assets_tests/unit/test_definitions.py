@@ -5,15 +5,19 @@ import os
 import re
 import subprocess
 import sys
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance
+import time_machine
+from dagster import DailyPartitionsDefinition
 
 from demand_assets.definitions import build_definitions
+from demand_assets.demand.days import days_between
 from demand_assets.settings import PROJECT, SettingError, Settings
 
+MINUTES = timedelta(minutes=1)
 INFLUXDB = {
     "INFLUXDB_V2_URL": "http://localhost:8086",
     "INFLUXDB_V2_TOKEN": "s3cret-t0ken",
@@ -37,23 +41,43 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.from_environment(dict.fromkeys(names, " ")) == Settings()
 
 
-def test_settings_are_read() -> None:
-    settings = Settings.from_environment(
-        {
-            "REDATA_BASE_URL": "http://127.0.0.1:9",
-            "REDATA_MAX_DAYS_PER_REQUEST": "7",
-            "DEMAND_START_DATE": "2021-01-01",
-            "DEMAND_DATA_DIR": "elsewhere",
-            "DEMAND_REFRESH_MINUTES": "5",
-            "INFLUXDB_V2_BUCKET": "other",
-            **INFLUXDB,
-        }
-    )
-    assert settings.redata_max_days_per_request == 7
-    assert settings.start_date == date(2021, 1, 1)
-    assert settings.data_dir == str(PROJECT / "elsewhere")
-    assert settings.refresh == timedelta(minutes=5)
-    assert (settings.influxdb_url, settings.influxdb_bucket) == ("http://localhost:8086", "other")
+OTHER_VALUES: dict[str, tuple[str, Callable[[Settings], object], object]] = {
+    "REDATA_BASE_URL": ("http://h:9", lambda s: s.redata_base_url, "http://h:9"),
+    "REDATA_MAX_DAYS_PER_REQUEST": ("7", lambda s: s.redata_max_days_per_request, 7),
+    "REDATA_RETRY_SECONDS": ("2.5", lambda s: s.redata_retry_seconds, 2.5),
+    "DEMAND_START_DATE": ("2021-01-01", lambda s: s.start_date, date(2021, 1, 1)),
+    "DEMAND_DATA_DIR": ("elsewhere", lambda s: s.data_dir, str(PROJECT / "elsewhere")),
+    "DEMAND_REFRESH_MINUTES": ("5", lambda s: s.refresh, 5 * MINUTES),
+    "DEMAND_SETTLE_MINUTES": ("45", lambda s: s.settle, 45 * MINUTES),
+    "DEMAND_FORECAST_TIME": ("10:00", lambda s: s.forecast_at, time(10)),
+    "DEMAND_PAGE_URL": ("http://h:3001", lambda s: s.page_url, "http://h:3001"),
+    "DEMAND_FRESH_WARN_MINUTES": ("70", lambda s: s.freshness.warn_after, 70 * MINUTES),
+    "DEMAND_FRESH_FAIL_MINUTES": ("90", lambda s: s.freshness.fail_after, 90 * MINUTES),
+    "INFLUXDB_V2_URL": ("http://h:8087", lambda s: s.influxdb_url, "http://h:8087"),
+    "INFLUXDB_V2_ORG": ("other", lambda s: s.influxdb_org, "other"),
+    "INFLUXDB_V2_BUCKET": ("other", lambda s: s.influxdb_bucket, "other"),
+    "INFLUXDB_V2_SSL_CA_CERT": (
+        "pyproject.toml",
+        lambda s: s.influxdb_ca_certificate,
+        str(PROJECT / "pyproject.toml"),
+    ),
+}
+"""Another value of each setting, where it is read to, and what it becomes."""
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_each_setting_is_read(name: str) -> None:
+    text, attribute, expected = OTHER_VALUES[name]
+    default = Settings.from_environment(INFLUXDB)
+    changed = Settings.from_environment({**INFLUXDB, name: text})
+    assert attribute(changed) == expected != attribute(default)
+
+
+def test_each_setting_of_the_example_file_is_tested() -> None:
+    example = re.findall(r"^#([A-Z0-9_]+)=", (PROJECT / ".env.example").read_text(), re.M)
+    # The token is no setting: it stays in the environment until a client needs it.
+    assert sorted(example) == sorted([*OTHER_VALUES, "INFLUXDB_V2_TOKEN"])
+    assert INFLUXDB["INFLUXDB_V2_TOKEN"] not in repr(Settings.from_environment(INFLUXDB))
 
 
 @pytest.mark.parametrize(
@@ -97,14 +121,25 @@ def test_the_token_is_not_in_the_definitions(monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
-def test_today_has_a_partition() -> None:
+@pytest.mark.parametrize(
+    ("now", "today"),
+    [
+        ("2023-05-10T12:00+02:00", "2023-05-10"),
+        ("2023-05-10T00:00+02:00", "2023-05-10"),
+        ("2023-05-10T23:59+02:00", "2023-05-10"),
+        ("2023-10-29T23:59+01:00", "2023-10-29"),
+    ],
+)
+def test_today_has_a_partition(now: str, today: str) -> None:
     definitions = build_definitions(Settings())
-    partitions = definitions.resolve_assets_def("influx_demand_points").partitions_def
-    assert partitions is not None
-    with DagsterInstance.ephemeral() as instance:
-        keys = partitions.get_partition_keys(dynamic_partitions_store=instance)
-    assert keys[0] == "2022-01-01"
-    assert Settings().start_date + timedelta(days=len(keys) - 1) == date.fromisoformat(keys[-1])
+    with time_machine.travel(datetime.fromisoformat(now), tick=False):
+        for asset in ("raw_ree_json", "hourly_demand_frame", "influx_demand_points"):
+            partitions = definitions.resolve_assets_def(asset).partitions_def
+            assert isinstance(partitions, DailyPartitionsDefinition)
+            keys = partitions.get_partition_keys()
+            assert (keys[0], keys[-1]) == ("2022-01-01", today)
+            first, last = date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])
+            assert keys == [str(day) for day in days_between(first, last)]
 
 
 @pytest.mark.parametrize(
