@@ -8,7 +8,7 @@ from demand_assets.grid import TIME_ZONE
 
 
 def daily_partitions(start: date) -> DailyPartitionsDefinition:
-    """Days from ``start`` to today, [00:00, 24:00) Europe/Madrid, keys ``YYYY-MM-DD``."""
+    """Days from ``start`` to today, [00:00, 24:00) in Madrid, keys ``YYYY-MM-DD``."""
     return _days(start, end_offset=1)
 
 

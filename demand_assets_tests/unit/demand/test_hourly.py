@@ -482,7 +482,7 @@ def test_wild_answer_gives_a_valid_frame_or_a_typed_error(answer: Any, past: boo
 def test_value_that_is_not_a_number_of_mw_is_an_error(series_id: str, wrong: Any) -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     values_of(answer, series_id)[7]["value"] = wrong
-    with pytest.raises(MalformedAnswerError, match=r"^2023-02-19: .* where MW belong"):
+    with pytest.raises(MalformedAnswerError, match=r"^2023-02-19: .* instead of MW"):
         frame_of(answer, FIVE_MINUTES)
 
 

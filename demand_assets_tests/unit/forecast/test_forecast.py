@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demand_assets.demand.days import day_hours, days_between
-from demand_assets.demand.hourly import hourly_frame
 from demand_assets.forecast import (
     HISTORY_DAYS,
     TRAINING_DAYS_NEEDED,
@@ -29,11 +28,8 @@ from demand_assets.forecast import (
     weekly_naive,
 )
 from demand_assets.forecast.features import by_local_hour, features, known_demand
-from demand_assets.forecast.score import Score
 from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE
-from demand_assets.redata import read_samples
 from demand_assets.simulator.days import _hourly
-from demand_assets_tests.conftest import LONG_AFTER, recorded_answer
 
 DAY = date(2022, 4, 12)
 """In the week before Easter, so that holidays before and after it are among its features."""
@@ -391,39 +387,3 @@ def test_score_uses_hours_with_forecast_and_demand() -> None:
     assert score(forecast, real.replace(100.0, 0.0)).mape_percent == pytest.approx(5)
     nothing = score(forecast.iloc[:0], real)
     assert nothing.hours == 0 and math.isnan(nothing.mape_percent) and math.isnan(nothing.bias_mw)
-
-
-def test_the_model_beats_the_naive_on_recorded_days(
-    recordings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three weeks, one of them after a holiday, with nine months of history."""
-    monkeypatch.setattr("demand_assets.forecast.model.TREES", 800)
-    first, scored = date(2022, 2, 1), days_between(date(2022, 11, 7), date(2022, 11, 27))
-    frames = [
-        hourly_frame(read_samples(recorded_answer(recordings, day), day), day, now=LONG_AFTER)
-        for day in days_between(first, scored[-1])
-    ]
-    history = pd.concat(frames)
-    model = Model.train(history, issue_time(scored[0]))
-
-    def score_with(known: Callable[[date], pd.DataFrame]) -> Score:
-        return score(pd.concat([model.forecast(known(d), d) for d in scored]), history[REAL])
-
-    by_model = score_with(lambda _: history)
-    by_naive = score(pd.concat([weekly_naive(history, d) for d in scored]), history[REAL])
-    assert by_model.hours == by_naive.hours == 21 * 24
-    assert by_model.mape_percent < 0.6 * by_naive.mape_percent
-    assert by_model.mape_percent < 3
-    assert abs(by_model.bias_mw) < 500
-
-    def without_the_last_morning(day: date) -> pd.DataFrame:
-        return history[~history.index.isin(day_hours(day - A_DAY))]
-
-    def after_a_blackout(day: date) -> pd.DataFrame:
-        """A blackout of most of the peninsula from noon to midnight, two days before the day."""
-        changed = history.copy()
-        changed.loc[day_hours(day - 2 * A_DAY)[12:], REAL] = 12_000.0
-        return changed
-
-    assert score_with(without_the_last_morning).mape_percent < 1.5 * by_model.mape_percent
-    assert score_with(after_a_blackout).mape_percent < 1.1 * by_model.mape_percent

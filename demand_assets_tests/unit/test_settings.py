@@ -1,20 +1,11 @@
-"""Settings: defaults, clear errors, and no secret among them; the tools find the project."""
+"""Settings: defaults, each one read, clear errors, and no secret among them."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from pathlib import Path
+from datetime import date, time, timedelta
 
 import pytest
-import time_machine
-from dagster import DailyPartitionsDefinition
 
-from demand_assets.definitions import build_definitions
-from demand_assets.demand.days import days_between
 from demand_assets.settings import PROJECT, SettingError, Settings
 
 MINUTES = timedelta(minutes=1)
@@ -25,7 +16,7 @@ INFLUXDB = {
 }
 
 
-def test_the_defaults_are_the_documented_ones() -> None:
+def test_defaults_are_the_documented_ones() -> None:
     settings = Settings.from_environment({})
     assert settings == Settings()
     assert settings.redata_base_url == "https://apidatos.ree.es"
@@ -36,7 +27,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert settings.influxdb_bucket == "capstone7"
 
 
-def test_an_empty_variable_counts_as_unset() -> None:
+def test_empty_variable_counts_as_unset() -> None:
     names = ("REDATA_BASE_URL", "DEMAND_DATA_DIR", "DEMAND_START_DATE", "INFLUXDB_V2_URL")
     assert Settings.from_environment(dict.fromkeys(names, " ")) == Settings()
 
@@ -75,7 +66,7 @@ def test_each_setting_is_read(name: str) -> None:
 
 def test_each_setting_of_the_example_file_is_tested() -> None:
     example = re.findall(r"^#([A-Z0-9_]+)=", (PROJECT / ".env.example").read_text(), re.M)
-    # The token is no setting: it stays in the environment until a client needs it.
+    # The token is not a setting: it stays in the environment until a client needs it.
     assert sorted(example) == sorted([*OTHER_VALUES, "INFLUXDB_V2_TOKEN"])
     assert INFLUXDB["INFLUXDB_V2_TOKEN"] not in repr(Settings.from_environment(INFLUXDB))
 
@@ -99,7 +90,7 @@ def test_each_setting_of_the_example_file_is_tested() -> None:
         ({"DEMAND_DATA_DIR": "memory://demand"}, "DEMAND_DATA_DIR"),
     ],
 )
-def test_an_unusable_setting_is_an_error_that_names_it(
+def test_unusable_setting_is_an_error_that_names_it(
     environment: dict[str, str], named: str
 ) -> None:
     with pytest.raises(SettingError, match=named) as caught:
@@ -107,68 +98,6 @@ def test_an_unusable_setting_is_an_error_that_names_it(
     assert INFLUXDB["INFLUXDB_V2_TOKEN"] not in str(caught.value)
 
 
-def test_files_may_lie_in_an_object_store_when_influxdb_keeps_the_points() -> None:
+def test_data_folder_can_be_an_object_store_with_influxdb() -> None:
     settings = Settings.from_environment({"DEMAND_DATA_DIR": "memory://demand", **INFLUXDB})
     assert settings.data_dir == "memory://demand"
-
-
-def test_the_token_is_not_in_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFLUXDB_V2_TOKEN", INFLUXDB["INFLUXDB_V2_TOKEN"])
-    definitions = build_definitions(Settings.from_environment(INFLUXDB))
-    assert INFLUXDB["INFLUXDB_V2_TOKEN"] not in repr(definitions)
-    assert INFLUXDB["INFLUXDB_V2_TOKEN"] not in json.dumps(
-        [str(r) for r in (definitions.resources or {}).values()]
-    )
-
-
-@pytest.mark.parametrize(
-    ("now", "today"),
-    [
-        ("2023-05-10T12:00+02:00", "2023-05-10"),
-        ("2023-05-10T00:00+02:00", "2023-05-10"),
-        ("2023-05-10T23:59+02:00", "2023-05-10"),
-        ("2023-10-29T23:59+01:00", "2023-10-29"),
-    ],
-)
-def test_today_has_a_partition(now: str, today: str) -> None:
-    definitions = build_definitions(Settings())
-    with time_machine.travel(datetime.fromisoformat(now), tick=False):
-        for asset in ("raw_ree_json", "hourly_demand_frame", "influx_demand_points"):
-            partitions = definitions.resolve_assets_def(asset).partitions_def
-            assert isinstance(partitions, DailyPartitionsDefinition)
-            keys = partitions.get_partition_keys()
-            assert (keys[0], keys[-1]) == ("2022-01-01", today)
-            first, last = date.fromisoformat(keys[0]), date.fromisoformat(keys[-1])
-            assert keys == [str(day) for day in days_between(first, last)]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["dagster", "definitions", "validate", "-w", "workspace.yaml"],
-        ["dagster", "asset", "list", "-m", "demand_assets.definitions"],
-        ["dg", "list", "defs", "--json"],
-    ],
-    ids=lambda command: command[0] + "-" + command[1],
-)
-def test_the_tools_find_the_code_location(command: list[str], tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name(command[0])
-    done = subprocess.run(
-        [program, *command[1:]],
-        cwd=PROJECT,
-        env={**os.environ, "DAGSTER_HOME": str(tmp_path), "DEMAND_DATA_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    if command[1] != "definitions":
-        assert "influx_demand_points" in done.stdout
-
-
-def test_each_promise_of_the_documentation_names_a_test_that_exists() -> None:
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (PROJECT / "docs/faults.md").read_text())
-    assert len(named) > 30
-    for file, test in named:
-        assert f"\ndef {test}(" in (PROJECT / "demand_assets_tests" / file).read_text(), test
