@@ -52,7 +52,9 @@ def read_history(source: Source, first: date, last: date) -> pd.DataFrame:
                 {
                     "id": id_,
                     "attributes": {
-                        "values": [{"datetime": s.stamp, "value": s.value} for s in samples]
+                        "values": [
+                            {"datetime": s.at.isoformat(), "value": s.value} for s in samples
+                        ]
                     },
                 }
                 for id_, samples in series.items()

@@ -8,7 +8,8 @@ import pandas as pd
 
 from demand_assets.demand.days import day_hours, days_between
 from demand_assets.demand.hourly import hourly_frame
-from demand_assets.forecast import Model, Score, issue_time, score, weekly_naive
+from demand_assets.forecast import Model, issue_time, score, weekly_naive
+from demand_assets.forecast.score import Score
 from demand_assets.grid import REAL
 from demand_assets.redata import read_samples
 from demand_assets_tests.conftest import LONG_AFTER, recorded_answer

@@ -140,10 +140,11 @@ def test_a_flipped_bit_in_a_frame_is_noticed(project: Project) -> None:
 
 def test_files_can_be_at_any_fsspec_address() -> None:
     frame, answers = hours(DAY), {DAY: {"data": {"é": None}, "included": []}}
-    for manager, stored in (
+    cases: list[tuple[Any, Any]] = [
         (ParquetFrameIOManager(base_dir="memory://files"), frame),
         (JSONAnswerIOManager(base_dir="memory://files"), answers),
-    ):
+    ]
+    for manager, stored in cases:
         out = build_output_context(
             asset_key=AssetKey("kept"), partition_key=DAY, asset_partitions_def=PARTITIONS
         )
@@ -166,7 +167,7 @@ def store_of(tmp_path: Path, frames: dict[str, pd.DataFrame]) -> Definitions:
     """The embedded store under one asset that returns the day's entry of ``frames``."""
 
     @asset(partitions_def=PARTITIONS, io_manager_key="store", metadata=METADATA)
-    def points(context) -> pd.DataFrame:
+    def points(context: AssetExecutionContext) -> pd.DataFrame:
         return frames[context.partition_key]
 
     return Definitions(

@@ -15,6 +15,7 @@ from demand_assets.demand.quality import (
     check_plausible,
     check_stored,
 )
+from demand_assets.demand.samples import Samples
 from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE
 
 DAY = date(2023, 5, 10)
@@ -28,7 +29,7 @@ def hours(day: date = DAY) -> pd.DataFrame:
 
 def without_hour(hour: int) -> pd.DataFrame:
     frame = hours()
-    frame.iloc[hour, frame.columns.get_loc(REAL)] = math.nan
+    frame.loc[frame.index[hour], REAL] = math.nan
     return frame
 
 
@@ -94,9 +95,9 @@ def test_a_missing_forecast_is_yellow() -> None:
 @pytest.mark.parametrize("value", [4_999.0, 60_001.0, -5.0, 0.0])
 @pytest.mark.parametrize("column", [series.column for series in SERIES])
 def test_a_sample_outside_of_the_plausible_range_is_an_error(value: float, column: str) -> None:
-    samples = {series.column: pd.Series(25_000.0, index=day_hours(DAY)) for series in SERIES}
+    samples: Samples = {s.column: pd.Series(25_000.0, index=day_hours(DAY)) for s in SERIES}
     assert check_plausible(samples, DAY).passed
-    samples[column].iloc[3] = value
+    samples[column] = pd.Series([25_000.0, value], index=day_hours(DAY)[:2])
     with pytest.raises(ImplausibleDemandError, match=f"1 samples of {column} .* at 03:00"):
         check_plausible(samples, DAY)
 

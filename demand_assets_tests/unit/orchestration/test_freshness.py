@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -131,8 +132,8 @@ def test_a_result_is_news_when_it_changes_and_not_each_minute() -> None:
         {"last_hour": NOON},
     ],
 )
-def test_a_result_is_news_when_today_is_stored_again(change: dict[str, datetime]) -> None:
-    before = {"at": NOON + 6 * MINUTES, "last_hour": NOON - HOURS}
+def test_a_result_is_news_when_today_is_stored_again(change: dict[str, Any]) -> None:
+    before: dict[str, Any] = {"at": NOON + 6 * MINUTES, "last_hour": NOON - HOURS}
     now = NOON + timedelta(minutes=20)
     first, second = (
         summary(check(now, {TODAY: stored(**values)})) for values in (before, before | change)
