@@ -97,7 +97,9 @@ def test_a_missing_forecast_is_yellow() -> None:
 def test_a_sample_outside_of_the_plausible_range_is_an_error(value: float, column: str) -> None:
     samples: Samples = {s.column: pd.Series(25_000.0, index=day_hours(DAY)) for s in SERIES}
     assert check_plausible(samples, DAY).passed
-    samples[column] = pd.Series([25_000.0, value], index=day_hours(DAY)[:2])
+    values = pd.Series(25_000.0, index=day_hours(DAY))
+    values.iloc[3] = value
+    samples[column] = values
     with pytest.raises(ImplausibleDemandError, match=f"1 samples of {column} .* at 03:00"):
         check_plausible(samples, DAY)
 
