@@ -45,33 +45,28 @@ def ranges_of_past_days(system: Clockwork) -> list[tuple[str, str]]:
 
 def test_midnight_closes_the_day_and_opens_the_next(tmp_path: Path) -> None:
     with clockwork(tmp_path, madrid("2023-05-10T23:50")) as system:
-        system.run_until(madrid("2023-05-11T01:10"), 10 * MINUTES)
+        system.run_until(madrid("2023-05-11T01:10"), 20 * MINUTES)
         assert system.state("2023-05-10") == State.INGESTED
         assert system.project.stored()["RealDemand"].notna().sum() == 24 + 1
         assert system.fresh().passed
         assert all(result.passed for _, result in system.results[1:])
 
 
-def test_each_hour_is_stored_within_six_minutes_of_its_end(
+def test_an_hour_is_stored_within_six_minutes_of_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The hour's last sample, of minute 55, appears four minutes after the hour.
     monkeypatch.setattr("demand_assets.simulator.server.REAL_DELAY", 9 * MINUTES)
-    stored_at: dict[datetime, datetime] = {}
-    with clockwork(tmp_path, madrid("2023-05-10T11:57")) as system:
-        while (now := datetime.now(UTC)) < madrid("2023-05-10T14:12"):
-            known = len(system.runs)
-            system.tick("current_day_sensor")
-            if len(system.runs) > known:
-                last_hour = system.ledger().stored[date(2023, 5, 10)].last_hour
-                assert last_hour
-                stored_at.setdefault(last_hour + HOURS, now)
+    end = madrid("2023-05-10T13:00")
+    with clockwork(tmp_path, end - 3 * MINUTES) as system:
+        system.tick("current_day_sensor")
+        assert system.ledger().stored[date(2023, 5, 10)].last_hour == end - 2 * HOURS
+        while system.ledger().stored[date(2023, 5, 10)].last_hour != end - HOURS:
             system.clock.shift(MINUTES)
-        stored = system.project.stored()["RealDemand"].dropna()
-    ends = [madrid(f"2023-05-10T{hour}:00") for hour in (12, 13, 14)]
-    assert [end for end in stored_at if end >= ends[0]] == ends
-    assert all(stored_at[end] - end <= 6 * MINUTES for end in ends)
-    assert stored.index[-1] == ends[-1] - HOURS
+            system.tick("current_day_sensor")
+        assert datetime.now(UTC) - end <= 6 * MINUTES
+        assert len(system.runs) == 2
+        assert system.project.stored()["RealDemand"].dropna().index[-1] == end - HOURS
 
 
 def test_after_three_weeks_of_downtime_all_days_are_stored(tmp_path: Path) -> None:
@@ -93,7 +88,7 @@ def test_an_outage_turns_yellow_then_red_with_its_error_and_ends_green(tmp_path:
         system.tick("current_day_sensor")
         system.api.faults["*"] = "refused"
         while datetime.now(UTC) < madrid("2023-05-10T14:06"):
-            system.clock.shift(5 * MINUTES)
+            system.clock.shift(15 * MINUTES)
             system.tick("current_day_sensor")
         colors = [(r.passed, r.severity.value) for _, r in system.results[1:]]
         assert [color for color, _ in itertools.groupby(colors)] == [
