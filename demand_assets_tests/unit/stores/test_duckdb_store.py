@@ -72,6 +72,7 @@ def test_a_missing_value_and_a_missing_hour_leave_what_is_stored(store: DuckDBSt
     store.write(known)
     revised = known.iloc[:20] + 1
     revised.iloc[3] = np.nan
+    revised.iloc[4, 0] = np.nan
     store.write(revised)
     pd.testing.assert_frame_equal(store.read(FIELDS), revised.combine_first(known))
 
