@@ -55,7 +55,7 @@ def main() -> None:
             assets = f"{page.address}/assets"
             save(browser, f"{assets}/influx_demand_points?view=partitions", "partitions.png")
             save(browser, f"{assets}/demand_dashboard", "dashboard_asset.png", height=1000)
-            look(
+            save(
                 browser,
                 f"{assets}/influx_demand_points?view=partitions&partition={YESTERDAY}",
                 "day.png",
