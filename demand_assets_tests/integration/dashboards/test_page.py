@@ -1,5 +1,6 @@
 """The page in a real browser: it shows what the store holds, and uses no network."""
 
+import itertools
 import socket
 import urllib.request
 from datetime import UTC, date, datetime, timedelta
@@ -324,6 +325,8 @@ def test_page_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, d
     assert browser.run("return document.documentElement.scrollWidth") <= 360
     ground = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(13, 17, 23)") == dark
+    measured = "rgb(113, 154, 242)" if dark else "rgb(37, 99, 235)"
+    assert browser.run("return element('graph').data.at(-2).line.color") == measured
     smallest = browser.run(
         "return Math.min(...[...document.querySelectorAll('nav button')]"
         ".map(b => b.getBoundingClientRect().height))"
@@ -342,6 +345,11 @@ def test_page_fits_a_phone_in_light_and_dark(browser: Browser, tmp_path: Path, d
     assert browser.run(seen)[:2] == [["31 Jan 2023, 11:00", True], [f"{newest:,.0f}", True]]
     browser.run("element('hours-table').scrollLeft = 200")
     assert browser.run(seen)[0] == ["31 Jan 2023, 11:00", True]
+    browser.resize(390, 740)
+    labels = "[...document.querySelectorAll('.xtick text')]"
+    assert browser.until(f"return {labels}.length", 4) == 4
+    boxes = f"return {labels}.map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.right])"
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(browser.run(boxes)))
     assert browser.console_messages() == []
 
 
