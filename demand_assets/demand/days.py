@@ -41,9 +41,7 @@ def _day_hours(day: date) -> pd.DatetimeIndex:
 
 def utc_index(hours: pd.Series | pd.DataFrame) -> pd.DatetimeIndex:
     """The time index of a frame or series."""
-    if not isinstance(hours.index, pd.DatetimeIndex):
-        raise TypeError(f"a {type(hours.index).__name__} where a DatetimeIndex is needed")
-    return hours.index
+    return pd.DatetimeIndex(hours.index)
 
 
 def frames_by_day(frame: pd.DataFrame, keys: Iterable[str]) -> dict[str, pd.DataFrame]:
