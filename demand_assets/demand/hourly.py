@@ -43,9 +43,7 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
             frame.loc[frame.index >= end, series.column] = math.nan
         if series.required and frame[series.column].isna().all() and day < local_date(now):
             raise NoRealDemandError(f"the day is past, and none of its hours has {demand}", day)
-    frame = frame.dropna(how="all")
-    # Without a frequency it equals the frame that is read back from a store.
-    return frame.set_axis(pd.DatetimeIndex(frame.index, freq=None))  # type: ignore[arg-type]
+    return frame.dropna(how="all")
 
 
 def _hourly_means(samples: pd.Series | None) -> pd.Series:

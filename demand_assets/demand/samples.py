@@ -85,12 +85,7 @@ def _spacing(samples: Samples) -> dict[int, int]:
     Forecasts have every slot of the day, so they reveal the slots of an hour that is not over, and
     of an hour in which measured samples are missing.
     """
-    slots = {
-        minute
-        for values in samples.values()
-        if values is not None
-        for minute in _minutes(values.index)
-    }
+    slots = {slot for s in samples.values() if s is not None for slot in _minutes(s.index)}
     spacing: dict[int, int] = {}
     for slot, following in itertools.pairwise(sorted(slots)):
         hour = slot - slot % 60
