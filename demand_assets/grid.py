@@ -74,14 +74,14 @@ COLUMNS = [series.column for series in SERIES]
 
 HOLIDAY_COUNTRY = "ES"
 POPULATION = {
-    **{"AN": 8.5, "AR": 1.3, "AS": 1.0, "CB": 0.6, "CL": 2.4, "CM": 2.1, "CT": 7.9, "EX": 1.1},
-    **{"GA": 2.7, "MC": 1.5, "MD": 6.9, "NC": 0.7, "PV": 2.2, "RI": 0.3, "VC": 5.2},
-}
+    "AN": 8.5, "AR": 1.3, "AS": 1.0, "CB": 0.6, "CL": 2.4, "CM": 2.1, "CT": 7.9, "EX": 1.1,
+    "GA": 2.7, "MC": 1.5, "MD": 6.9, "NC": 0.7, "PV": 2.2, "RI": 0.3, "VC": 5.2,
+}  # fmt: skip
 """Millions of people in each autonomous community of the peninsula, by code of `holidays`."""
 
 FEASTS: Mapping[str, Callable[[int], date]] = {
     "christmas": lambda year: date(year, 12, 25),
-    "easter": lambda year: easter(year),
+    "easter": easter,
     "assumption": lambda year: date(year, 8, 15),
 }
 """The date of each feast in a year."""

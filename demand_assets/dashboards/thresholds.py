@@ -1,7 +1,8 @@
 """Values at which the gauge changes color, on the page and in the InfluxDB dashboard.
 
-The thresholds of the age of the newest measured hour are settings: see `settings.Freshness`. Those
-of the MAPE are in `electricity_demand.yml`, as only the InfluxDB dashboard colors it.
+The thresholds of the age of the newest measured hour are in `settings.Freshness`; the InfluxDB
+dashboard uses their defaults. Those of the MAPE are in `electricity_demand.yml`, as the page does
+not color it.
 """
 
 GAUGE = (

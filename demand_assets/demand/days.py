@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from functools import lru_cache
+from itertools import groupby
 
 import pandas as pd
 
@@ -16,34 +17,25 @@ def days_between(first: date, last: date) -> list[date]:
 
 def contiguous_ranges(days: Iterable[date], longest: int) -> Iterator[list[date]]:
     """Days grouped into ranges without gaps, of at most ``longest`` days each."""
-    days_in_range: list[date] = []
-    for day in sorted(days):
-        follows = days_in_range and day - days_in_range[-1] == timedelta(days=1)
-        if days_in_range and (not follows or len(days_in_range) == longest):
-            yield days_in_range
-            days_in_range = []
-        days_in_range.append(day)
-    if days_in_range:
-        yield days_in_range
+    # Neighbouring days have the same distance from their place in the order.
+    rows = groupby(enumerate(sorted(days)), lambda pair: pair[1] - timedelta(days=pair[0]))
+    for _, row in rows:
+        contiguous = [day for _, day in row]
+        for start in range(0, len(contiguous), longest):
+            yield contiguous[start : start + longest]
 
 
+@lru_cache(maxsize=512)  # used nine times for each day, and slow to construct
 def day_hours(day: date) -> pd.DatetimeIndex:
-    """The starts of the 23, 24 or 25 hours of a Madrid day, in UTC."""
-    return _day_hours(day).copy(deep=True)
-
-
-@lru_cache(maxsize=512)
-def _day_hours(day: date) -> pd.DatetimeIndex:
-    # Used nine times for each day, and slow to construct.
+    """The starts of the 23, 24 or 25 hours of a Madrid day, in UTC; all callers share the index."""
     hours = pd.date_range(start_of(day), end_of(day), freq="h", inclusive="left", name="time")
-    return hours.as_unit("ns")
+    # Without a frequency, as in the frames that are read back from a store.
+    return pd.DatetimeIndex(hours.as_unit("ns"), freq=None)  # type: ignore[arg-type]
 
 
 def utc_index(hours: pd.Series | pd.DataFrame) -> pd.DatetimeIndex:
     """The time index of a frame or series."""
-    if not isinstance(hours.index, pd.DatetimeIndex):
-        raise TypeError(f"a {type(hours.index).__name__} where a DatetimeIndex is needed")
-    return hours.index
+    return pd.DatetimeIndex(hours.index)
 
 
 def frames_by_day(frame: pd.DataFrame, keys: Iterable[str]) -> dict[str, pd.DataFrame]:

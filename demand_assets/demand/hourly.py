@@ -35,18 +35,15 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
         index=day_hours(day),
     )
     for series in SERIES:
+        demand = f"{series.title.lower()} demand"
         if series.required and samples[series.column] is None:
-            raise NoRealDemandError(f"the answer has no series {series.column}", day)
+            raise NoRealDemandError(f"the answer has no series of {demand}", day)
         if series.measured:
             end = end_of_measured_hours(samples, series.column)
             frame.loc[frame.index >= end, series.column] = math.nan
         if series.required and frame[series.column].isna().all() and day < local_date(now):
-            raise NoRealDemandError(
-                f"the day is past, and none of its hours has {series.column}", day
-            )
-    frame = frame.dropna(how="all")
-    utc_index(frame).freq = None  # type: ignore[misc]  # equal to the frame read back from a store
-    return frame
+            raise NoRealDemandError(f"the day is past, and none of its hours has {demand}", day)
+    return frame.dropna(how="all")
 
 
 def _hourly_means(samples: pd.Series | None) -> pd.Series:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 
-from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.days import day_hours
 from demand_assets.grid import REAL, local_date
 
 Samples = dict[str, pd.Series | None]
@@ -50,11 +50,11 @@ def missing_samples(samples: Samples, day: date, *, now: datetime) -> pd.Datetim
     if day >= local_date(now):
         hours = hours[hours < end_of_measured_hours(samples)]
     real = samples[REAL]
-    known = set() if real is None else set(minutes(real.dropna()))
+    known = set() if real is None else set(_minutes(real.dropna().index))
     spacing = _spacing(samples)
     missing = [
         minute
-        for hour in minutes(hours)
+        for hour in _minutes(hours)
         for minute in range(hour, hour + 60, spacing.get(hour, FINEST_SPACING))
         if minute not in known
     ]
@@ -67,17 +67,16 @@ def end_of_measured_hours(samples: Samples, column: str = REAL) -> pd.Timestamp:
     An hour is over once its last slot has a sample, or any later sample exists.
     """
     measured = samples[column]
-    known = [] if measured is None else minutes(measured.dropna())
+    known = [] if measured is None else _minutes(measured.dropna().index)
     last = known[-1] if known else 0
     hour = last - last % 60
     over = last >= hour + 60 - _spacing(samples).get(hour, FINEST_SPACING)
     return pd.Timestamp(hour + 60 * over, unit="m", tz="UTC")
 
 
-def minutes(instants: pd.Series | pd.DatetimeIndex) -> list[int]:
-    """Instants, or those of a series, as minutes since 1970."""
-    index = instants if isinstance(instants, pd.DatetimeIndex) else utc_index(instants)
-    return [int(minute) for minute in index.to_numpy("datetime64[m]").astype("int64")]
+def _minutes(instants: pd.Index) -> list[int]:
+    """Instants as minutes since 1970."""
+    return [int(minute) for minute in instants.to_numpy("datetime64[m]").astype("int64")]
 
 
 def _spacing(samples: Samples) -> dict[int, int]:
@@ -86,9 +85,7 @@ def _spacing(samples: Samples) -> dict[int, int]:
     Forecasts have every slot of the day, so they reveal the slots of an hour that is not over, and
     of an hour in which measured samples are missing.
     """
-    slots = {
-        minute for values in samples.values() if values is not None for minute in minutes(values)
-    }
+    slots = {slot for s in samples.values() if s is not None for slot in _minutes(s.index)}
     spacing: dict[int, int] = {}
     for slot, following in itertools.pairwise(sorted(slots)):
         hour = slot - slot % 60

@@ -69,9 +69,7 @@ def on_utc_hours(mw: Array, day: date) -> pd.Series:
 
     Where clocks go back, both hours 2 get the same value.
     """
-    index = day_hours(day)
-    index.freq = None  # type: ignore[misc]
-    return pd.Series(mw[local_hours(day)], index, name=MODEL)
+    return pd.Series(mw[local_hours(day)], day_hours(day), name=MODEL)
 
 
 def local_hours(day: date) -> np.ndarray:

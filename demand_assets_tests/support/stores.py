@@ -33,7 +33,6 @@ def hours(*days: str) -> pd.DataFrame:
         frame = pd.DataFrame({REAL: real, FORECAST: real * 1.01}, index=index)
         frame.iloc[-3:, 0] = np.nan
         frame.iloc[0, 1] = np.nan
-        frame.index.freq = None  # type: ignore[attr-defined]
         return frame
 
     return pd.concat([one(day) for day in days])

@@ -179,7 +179,7 @@ def test_past_day_without_measured_demand_is_not_stored(
     synthetic_api.faults["2023-05-10"] = "empty-series"
     text = failure_text(synthetic.materialize("2023-05-10"))
     assert "2023-05-10" in text
-    assert "none of its hours has RealDemand" in text
+    assert "none of its hours has measured demand" in text
     assert "demand.duckdb" not in synthetic.files()
 
 

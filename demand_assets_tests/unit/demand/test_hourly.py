@@ -304,7 +304,7 @@ def test_series_id_may_be_a_number() -> None:
 
 @pytest.mark.parametrize("now", [noon(FIVE_MINUTES), LONG_AFTER], ids=["today", "past"])
 def test_missing_required_series_is_an_error(now: datetime) -> None:
-    with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series RealDemand"):
+    with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series of measured demand"):
         frame_of(without(synthetic_answer(FIVE_MINUTES), REAL_ID), FIVE_MINUTES, now)
 
 
