@@ -45,7 +45,8 @@ def test_the_resource_that_the_web_page_shows_has_no_credentials() -> None:
 @pytest.mark.parametrize("kind", [InfluxDB, InfluxDBResource])
 def test_invalid_settings_of_the_connection_show_no_secret(kind: type[InfluxDB]) -> None:
     settings: dict[str, Any] = {"url": f"http://ana:{SECRET}@host", "token": SECRET}
-    for wrong in ({}, {"org": "grid", "retry_seconds": -1}):
+    invalid: list[dict[str, Any]] = [{}, {"org": "grid", "retry_seconds": -1}]
+    for wrong in invalid:
         with pytest.raises(ValueError, match="validation error") as caught:
             kind(**settings, **wrong)
         assert SECRET not in str(caught.value)
