@@ -56,7 +56,7 @@ class InfluxDB2:
         return json.loads(self._ask(path, body, "application/json"))
 
     def create_bucket(self, kept_seconds: int | None = None) -> str:
-        """The name of a new bucket, which keeps everything unless told for how long."""
+        """The name of a new bucket; without ``kept_seconds`` it keeps points for ever."""
         name = f"bucket-{secrets.token_hex(4)}"
         rules = [{"type": "expire", "everySeconds": kept_seconds}] if kept_seconds else []
         self.api("buckets", {"name": name, "orgID": self._org_id(), "retentionRules": rules})
@@ -265,7 +265,7 @@ def flux_compiler() -> Iterator[FluxCompiler]:
     yield compile_all
 
 
-# A server that answers as it is told
+# A server with scripted answers
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs that are killed, crowded or starved of disk: what they leave is whole, and heals."""
+"""Crashes: killed runs, concurrent runs and a full disk leave complete files, and are repaired."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ from demand_assets_tests.support.stores import stored
 KILLS = 12  # into each store
 DAYS = days_between(date(2023, 3, 20), date(2023, 4, 8))
 
-# New processes are forked from one that has imported everything and opened nothing.
+# New processes are forked from one that has imported all modules and opened no file.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     ["demand_assets_tests.support.project", "demand_assets.definitions"]
@@ -44,7 +44,7 @@ PROCESSES.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Place:
-    """A project on disk, for processes to work on."""
+    """A project on disk that several processes use."""
 
     folder: Path
     settings: Settings
@@ -92,12 +92,12 @@ def place(
         )
     made = Place(tmp_path, settings)
     with made.opened():
-        return made  # Dagster does not stand several processes creating its tables
+        return made  # Dagster fails if several processes create its tables at once
 
 
 @pytest.fixture
 def clean(tmp_path: Path, synthetic_api: Simulator, instance: DagsterInstance) -> Project:
-    """All days, loaded without trouble."""
+    """All days, loaded without faults."""
     project = Project(tmp_path / "clean", synthetic_api.url, instance, Settings(start_date=DAYS[0]))
     assert project.materialize(str(DAYS[0]), str(DAYS[-1])).success
     return project
@@ -111,7 +111,7 @@ def hours_of(place: Place, request: pytest.FixtureRequest) -> pd.DataFrame:
 
 
 def content(file: Path) -> object:
-    """What a file says; of an answer the samples, as the rest depends on the span asked for."""
+    """The content of a file; of an answer only its samples, as its header depends on the span."""
     if file.suffix == ".parquet":
         return file.read_bytes()
     answer = json.loads(gzip.decompress(file.read_bytes()))
@@ -119,7 +119,7 @@ def content(file: Path) -> object:
 
 
 def assert_nothing_half(place: Place, clean: Project, request: pytest.FixtureRequest) -> None:
-    """Each file holds what a clean load has, and each point that is stored, too."""
+    """Each file and each stored point equals that of a clean load."""
     data = place.folder / "data"
     files = [p for p in data.rglob("*") if p.suffix in (".gz", ".parquet") and p.name[0] != "."]
     for file in files:
@@ -127,14 +127,14 @@ def assert_nothing_half(place: Place, clean: Project, request: pytest.FixtureReq
     if place.settings.influxdb_url or (data / "demand.duckdb").exists():
         try:
             found = hours_of(place, request)
-        except duckdb.CatalogException:  # killed between the file's making and the table's
+        except duckdb.CatalogException:  # killed after the file and before the table was created
             return
         expected = clean.stored().loc[found.index]
         pd.testing.assert_frame_equal(found, expected, check_index_type=False)
 
 
 def bury(place: Place) -> None:
-    """What run monitoring does with runs whose process is gone."""
+    """Does what run monitoring does with runs whose process died."""
     with place.opened() as project:
         instance = project.instance
         for run in instance.get_runs(RunsFilter(statuses=UNDER_WAY)):
@@ -142,21 +142,21 @@ def bury(place: Place) -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def test_runs_that_are_killed_at_any_moment_leave_nothing_half(
+def test_runs_that_are_killed_leave_nothing_in_part(
     place: Place, clean: Project, request: pytest.FixtureRequest
 ) -> None:
     chance = random.Random(20)
     api: Simulator = request.getfixturevalue("synthetic_api")
 
     def at_work(days: list[date]) -> BaseProcess:
-        """A run that has just asked the API."""
+        """A run that has just requested the API."""
         asked = len(api.requests)
         run = place.start_run(days)
         while len(api.requests) == asked and run.is_alive():
             time.sleep(0.01)
         return run
 
-    whole = at_work(DAYS[:1])  # tells how long a run takes on this machine
+    whole = at_work(DAYS[:1])  # to measure how long a run takes on this machine
     started = time.monotonic()
     whole.join(120)
     shortest = time.monotonic() - started
@@ -179,7 +179,7 @@ def test_runs_that_are_killed_at_any_moment_leave_nothing_half(
     pd.testing.assert_frame_equal(hours_of(place, request), clean.stored(), check_index_type=False)
 
 
-def test_ranges_that_overlap_at_the_same_time_leave_what_one_would(
+def test_concurrent_overlapping_ranges_store_what_one_would(
     place: Place, clean: Project, request: pytest.FixtureRequest
 ) -> None:
     runs = [place.start_run(DAYS[:14]), place.start_run(DAYS[6:]), place.start_run(DAYS[9:10])]
@@ -209,7 +209,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_and_what_was_stored_stays(
+def test_a_full_disk_is_reported_and_stored_days_stay(
     small_disk: Path, clean: Project, synthetic_api: Simulator, instance: DagsterInstance
 ) -> None:
     project = Project(small_disk, synthetic_api.url, instance)
@@ -240,7 +240,7 @@ def test_folders_that_were_moved_keep_working(tmp_path: Path, synthetic_api: Sim
     with there.opened() as project:
         assert ledger_of(project) == before
         pd.testing.assert_frame_equal(project.stored(), stored)
-        # From the files that came along: the API is not asked.
+        # It reads the copied files and does not request the API.
         asked = len(synthetic_api.requests)
         again = project.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             partition_key=str(DAYS[3]),
@@ -256,7 +256,7 @@ def ledger_of(project: Project) -> dict[date, Stored]:
     return read_ledger(project.instance, project.settings, datetime(2026, 1, 15, tzinfo=UTC)).stored
 
 
-def test_a_killed_web_server_or_daemon_ends_the_system_and_the_next_start_goes_on(
+def test_system_ends_if_a_part_is_killed_and_the_next_start_continues(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
@@ -275,7 +275,7 @@ def test_a_killed_web_server_or_daemon_ends_the_system_and_the_next_start_goes_o
             ) as process,
         ):
             wait_for(page.is_up, 180, process)
-            # Asked for anew after each start, and no run of the last one is still under way.
+            # It is requested again after each start, and no earlier run is still under way.
             wait_for(api.requests.__len__, 120, process)
             wait_for(lambda: not page.runs_under_way(), 60, process)
             kill = ["pkill", "-9", "-g", str(process.pid), "-f"]
@@ -283,7 +283,7 @@ def test_a_killed_web_server_or_daemon_ends_the_system_and_the_next_start_goes_o
                 subprocess.run([*kill, victim], check=True)
                 process.wait(60)
                 continue
-            # A run's process alone, while the rest lives: found out with nobody's help.
+            # Only a run's process is killed: the system detects that by itself.
             api.latency = 60
             api.requests.clear()
             page.materialize("raw_ree_json", datetime.now(TIME_ZONE).date())

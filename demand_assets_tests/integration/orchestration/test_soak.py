@@ -42,7 +42,7 @@ def test_three_days_of_random_faults_end_as_a_clean_load(tmp_path: Path, seed: i
             memory[day] = resident_mib()
             works.clock.shift(STEP)
         works.api.faults.clear()
-        # A day later whatever was answered short has been asked for again.
+        # A day later, days that were answered short have been requested again.
         works.run_until(end + timedelta(hours=26), timedelta(hours=2))
         days = days_between(START.date(), (end + timedelta(hours=24)).date())
         ledger = works.ledger()
