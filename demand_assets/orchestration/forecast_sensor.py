@@ -76,7 +76,7 @@ def _past_runs(instance: DagsterInstance, job: str, day: date) -> list[plans.Pas
         plans.PastRun(
             under_way=record.dagster_run.status in ledger_reader.UNDER_WAY,
             succeeded=record.dagster_run.status == DagsterRunStatus.SUCCESS,
-            ended=ended_at(record),
+            ended=ledger_reader.ended_at(record),
         )
         for record in instance.get_run_records(of_day, limit=MOST_RUNS_READ)
     ]
