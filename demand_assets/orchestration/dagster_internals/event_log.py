@@ -34,6 +34,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         # Dagster's class needs the folder, which is known in `register_instance`.
         self._inst_data = inst_data
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._tables: set[str] = set()
 
     def register_instance(self, instance: DagsterInstance) -> None:
         folder = Path(instance.root_directory) / "history" / "runs"
@@ -90,6 +91,12 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             self._close(run_id)
             for suffix in ("", "-wal", "-shm"):
                 Path(self.path_for_shard(run_id) + suffix).unlink(missing_ok=True)
+
+    def has_table(self, table_name: str) -> bool:
+        # Dagster's class looks a table up for each event.
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def dispose(self) -> None:
         for shard in list(self._engines):
