@@ -92,7 +92,7 @@ def check_stored(written: pd.DataFrame, stored: pd.DataFrame) -> Finding:
 
     Values that only the store has come from an earlier answer, as points are never deleted.
     """
-    expected, found = written.stack(), stored.stack()
+    expected, found = written.stack().dropna(), stored.stack().dropna()
     missing = expected.index.difference(found.index)
     both = expected.index.intersection(found.index)
     different = both[expected[both].to_numpy() != found[both].to_numpy()]

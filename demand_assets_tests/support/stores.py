@@ -29,7 +29,7 @@ def hours(*days: str) -> pd.DataFrame:
 
     def one(day: str) -> pd.DataFrame:
         index = day_hours(date.fromisoformat(day))
-        real = 20_000 + index.dayofyear + np.arange(len(index)) / 7
+        real = 20_000 + index.day_of_year + np.arange(len(index)) / 7
         frame = pd.DataFrame({REAL: real, FORECAST: real * 1.01}, index=index)
         frame.iloc[-3:, 0] = np.nan
         frame.iloc[0, 1] = np.nan
