@@ -20,7 +20,7 @@ from demand_assets.redata.errors import (
     RefusedError,
     UnavailableError,
 )
-from demand_assets.redata.responses import Answer, last_update, read_samples
+from demand_assets.redata.responses import Answer, last_update, read_samples, read_series
 
 __all__ = [
     "AddressError",
@@ -34,4 +34,5 @@ __all__ = [
     "UnavailableError",
     "last_update",
     "read_samples",
+    "read_series",
 ]

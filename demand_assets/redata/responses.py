@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NoReturn
 
+import pandas as pd
 import requests
 
 from demand_assets.demand.samples import Samples, to_samples
-from demand_assets.grid import SERIES, local_date
+from demand_assets.grid import SERIES, Series, local_date
 from demand_assets.redata.errors import (
     AddressError,
     BlockedError,
@@ -117,21 +118,23 @@ def check_shape(answer: Any, day: date | None = None) -> None:
 def read_samples(answer: Answer, day: date | None = None) -> Samples:
     """The samples of each series of the grid, by column; None if the answer lacks the series.
 
-    Series are found by their id, as titles change with the language and the order may change.
-
     Raises:
         MalformedAnswerError: the answer does not have the structure of REData's answers.
     """
     check_shape(answer, day)
-    # Of a series that comes twice, the first one counts.
-    values = {str(s["id"]): s["attributes"]["values"] for s in reversed(answer["included"])}
-    columns: Samples = {}
-    for series in SERIES:
-        samples = values.get(str(series.api_id))
-        columns[series.column] = to_samples(
-            None if samples is None else ((_instant(s), s.get("value")) for s in samples)
-        )
-    return columns
+    return {series.column: read_series(answer, series) for series in SERIES}
+
+
+def read_series(answer: Answer, series: Series) -> pd.Series | None:
+    """The samples of one series, in an answer whose structure was checked.
+
+    It is found by its id, as titles change with the language and the order may change.
+    """
+    for received in answer["included"]:
+        if str(received["id"]) == series.api_id:
+            values = received["attributes"]["values"]
+            return to_samples((_instant(sample), sample.get("value")) for sample in values)
+    return None
 
 
 def _instant(sample: Mapping[str, Any]) -> datetime:

@@ -30,7 +30,7 @@ from demand_assets.demand.figures import describe_frame, describe_samples, finge
 from demand_assets.demand.hourly import hourly_frame
 from demand_assets.demand.quality import Finding, check_forecast, check_hours, check_plausible
 from demand_assets.demand.samples import missing_samples
-from demand_assets.grid import COLUMNS, REAL, SERIES, TIME_ZONE
+from demand_assets.grid import COLUMNS, REAL, REAL_DEMAND, SERIES, TIME_ZONE
 from demand_assets.orchestration import keys, metadata
 from demand_assets.orchestration.checks import check_result, frame_check_specs, record_by_day
 from demand_assets.orchestration.resources import REDataResource
@@ -39,6 +39,7 @@ from demand_assets.redata import (
     UnavailableError,
     last_update,
     read_samples,
+    read_series,
 )
 from demand_assets.settings import DAYS_PER_RUN, Settings
 
@@ -94,7 +95,7 @@ def raw_ree_json(context: AssetExecutionContext, redata: REDataResource) -> dict
     outcomes = redata.get_client().fetch(days, _log_progress(context, len(days)))
     answers = _all_or_fail(outcomes)
     for key, answer in answers.items():
-        figures = describe_samples(read_samples(answer)[REAL])
+        figures = describe_samples(read_series(answer, REAL_DEMAND))
         _add_metadata(context, key, figures | last_update(answer))
     return answers
 

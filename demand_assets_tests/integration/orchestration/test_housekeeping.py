@@ -124,6 +124,16 @@ def test_a_run_stays_until_all_its_assets_are_stored_again(
     assert not files_of(works, first) and not files_of(works, second)
 
 
+def test_a_range_stays_after_one_of_its_days_is_stored_again(works: Clockwork) -> None:
+    assert works.project.materialize("2023-05-08", "2023-05-09").success
+    range_run = newest_run(works)
+    works.clock.shift(timedelta(hours=1))
+    again = materialize(works, *keys.INGEST_ASSETS)
+    works.clock.shift(LATER)
+    keep_house(works)
+    assert run_ids(works) == {range_run, again}
+
+
 def test_the_last_failure_is_kept(works: Clockwork) -> None:
     assert works.project.materialize("2023-05-08").success
     works.api.faults["2023-05-08"] = Fault.NO_DATA
