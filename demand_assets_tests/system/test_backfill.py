@@ -95,7 +95,7 @@ def test_a_backfill_survives_a_kill_a_failing_day_refused_spans_and_an_overlap(
             wait_for(lambda: system.failed_days() == {failing}, 120, process)
             # Once the API has the day, it is stored without a click.
             del api.faults[str(failing)]
-            wait_for(lambda: page.green().issuperset(days), 240, process)
+            wait_for(lambda: page.green().issuperset(days), 600, process)
         requested = system.requested()
     # By the killed run as far as it came, by the one in its place, and by the second backfill,
     # which failed because of one day and was split around it.
