@@ -3,7 +3,7 @@
 import os
 import warnings
 
-from dagster import BetaWarning, Definitions, EnvVar, PreviewWarning, in_process_executor
+import dagster as dg
 
 from demand_assets.orchestration import jobs, keys
 from demand_assets.orchestration.assets.dashboard import demand_dashboard
@@ -27,13 +27,13 @@ from demand_assets.settings import PROJECT, Settings, load_settings_file
 MEASUREMENT = "demand"
 
 
-def build_definitions(settings: Settings) -> Definitions:
+def build_definitions(settings: Settings) -> dg.Definitions:
     """Assets, jobs, sensors and resources for the given settings.
 
     InfluxDB's token is not among them: it stays in the environment until a client needs it.
     """
     partitions = daily_partitions(settings.start_date)
-    return Definitions(
+    return dg.Definitions(
         assets=[
             *build_ingest_assets(partitions, settings),
             demand_dashboard,
@@ -65,7 +65,7 @@ def build_definitions(settings: Settings) -> Definitions:
             keys.STORE_RESOURCE: demand_store(settings),
         },
         # The steps of a day follow one another, so processes of their own would only cost time.
-        executor=in_process_executor,
+        executor=dg.in_process_executor,
     )
 
 
@@ -75,7 +75,7 @@ def demand_store(settings: Settings) -> StoreIOManager:
         return EmbeddedStoreIOManager(database=settings.database)
     influxdb = InfluxDBResource(
         url=settings.influxdb_address,
-        token=EnvVar("INFLUXDB_V2_TOKEN"),
+        token=dg.EnvVar("INFLUXDB_V2_TOKEN"),
         org=settings.influxdb_org,
         bucket=settings.influxdb_bucket,
         ca_certificate=settings.influxdb_ca_certificate,
@@ -85,7 +85,7 @@ def demand_store(settings: Settings) -> StoreIOManager:
 
 # Dagster warns that BackfillPolicy is beta and partitions of checks a preview; users cannot act on
 # that.
-warnings.simplefilter("ignore", BetaWarning)
-warnings.simplefilter("ignore", PreviewWarning)
+warnings.simplefilter("ignore", dg.BetaWarning)
+warnings.simplefilter("ignore", dg.PreviewWarning)
 load_settings_file(PROJECT / ".env")
 defs = build_definitions(Settings.from_environment(os.environ))

@@ -8,22 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSeverity,
-    AssetCheckSpec,
-    AssetIn,
-    AssetKey,
-    DailyPartitionsDefinition,
-    OpExecutionContext,
-    Output,
-    ResourceParam,
-    asset_check,
-)
 
 from demand_assets.demand.days import frames_by_day
 from demand_assets.demand.quality import Finding, check_stored
@@ -47,30 +33,32 @@ DESCRIPTIONS = {
 """The checks of a frame before it is stored."""
 
 
-def frame_check_specs(partitions: DailyPartitionsDefinition) -> list[AssetCheckSpec]:
+def frame_check_specs(partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetCheckSpec]:
     """The checks that `hourly_demand_frame` evaluates in its own step."""
     return [
-        AssetCheckSpec(
+        dg.AssetCheckSpec(
             name, asset=keys.HOURLY_DEMAND_FRAME, partitions_def=partitions, description=text
         )
         for name, text in DESCRIPTIONS.items()
     ]
 
 
-def check_result(name: str, finding: Finding) -> AssetCheckResult:
+def check_result(name: str, finding: Finding) -> dg.AssetCheckResult:
     """A finding as the result of the check with that name."""
-    return AssetCheckResult(
+    return dg.AssetCheckResult(
         check_name=name,
         passed=finding.passed,
-        severity=AssetCheckSeverity.ERROR if finding.red else AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if finding.red else dg.AssetCheckSeverity.WARN,
         metadata=metadata_values(finding.figures),
         description=finding.text,
     )
 
 
-def evaluation(asset: AssetKey, result: AssetCheckResult, **more: Any) -> AssetCheckEvaluation:
+def evaluation(
+    asset: dg.AssetKey, result: dg.AssetCheckResult, **more: Any
+) -> dg.AssetCheckEvaluation:
     """A result as Dagster stores it; ``more`` are further fields of the evaluation."""
-    return AssetCheckEvaluation(
+    return dg.AssetCheckEvaluation(
         asset_key=asset,
         check_name=str(result.check_name),
         passed=result.passed,
@@ -82,7 +70,9 @@ def evaluation(asset: AssetKey, result: AssetCheckResult, **more: Any) -> AssetC
 
 
 def record_by_day(
-    context: OpExecutionContext, asset: AssetKey, results: Mapping[str, list[AssetCheckResult]]
+    context: dg.OpExecutionContext,
+    asset: dg.AssetKey,
+    results: Mapping[str, list[dg.AssetCheckResult]],
 ) -> None:
     """Record the results of each day, by partition key, for its newest materialization.
 
@@ -99,21 +89,21 @@ def record_by_day(
             context.log_event(recorded)  # type: ignore[arg-type]  # supported, but not annotated
 
 
-def build_store_check(partitions: DailyPartitionsDefinition) -> AssetChecksDefinition:
+def build_store_check(partitions: dg.DailyPartitionsDefinition) -> dg.AssetChecksDefinition:
     """The check that reads back what was written, over the given days."""
-    return asset_check(
+    return dg.asset_check(
         asset=keys.INFLUX_DEMAND_POINTS,
         partitions_def=partitions,
-        additional_ins={"hourly_demand_frame": AssetIn(keys.HOURLY_DEMAND_FRAME)},
+        additional_ins={"hourly_demand_frame": dg.AssetIn(keys.HOURLY_DEMAND_FRAME)},
         pool=keys.STORE_POOL,
     )(store_matches_frame)  # type: ignore[arg-type]  # results are recorded by day
 
 
 def store_matches_frame(
-    context: AssetCheckExecutionContext,
+    context: dg.AssetCheckExecutionContext,
     hourly_demand_frame: pd.DataFrame,
-    demand_store: ResourceParam[Store],
-) -> Output[None]:
+    demand_store: dg.ResourceParam[Store],
+) -> dg.Output[None]:
     """Does the store hold what was written? Red: values are missing or different. Yellow: it cannot
     be read, or it also holds values of an earlier answer that the newest one does not have."""
     days = context.partition_keys
@@ -135,13 +125,13 @@ def store_matches_frame(
             for key, finding in findings.items()
         },
     )
-    return Output(None)
+    return dg.Output(None)
 
 
-@asset_check(asset=keys.INFLUX_DEMAND_POINTS)
+@dg.asset_check(asset=keys.INFLUX_DEMAND_POINTS)
 def today_is_fresh(
-    context: AssetCheckExecutionContext, settings: ResourceParam[Settings]
-) -> AssetCheckResult:
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
     """Is the newest hour of today's data, and today's last refresh, recent enough? Evaluated by
     `current_day_sensor` every minute, without a run."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))

@@ -5,18 +5,7 @@ What is due is decided in `planning/forecast_plans.py`.
 
 from datetime import UTC, date, datetime, timedelta
 
-from dagster import (
-    DagsterInstance,
-    DagsterRunStatus,
-    DefaultSensorStatus,
-    ResourceParam,
-    RunRequest,
-    RunsFilter,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-    sensor,
-)
+import dagster as dg
 
 from demand_assets.orchestration import jobs, keys, ledger_reader, tags
 from demand_assets.orchestration.assets.forecast import newest_models
@@ -32,14 +21,14 @@ SCORED_DAYS = 14
 MOST_RUNS_READ = 10
 
 
-@sensor(
+@dg.sensor(
     jobs=[jobs.forecast_job, jobs.forecast_model_job, jobs.forecast_score_job],
     minimum_interval_seconds=60,
-    default_status=DefaultSensorStatus.RUNNING,
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def forecast_sensor(
-    context: SensorEvaluationContext, settings: ResourceParam[Settings]
-) -> SensorResult:
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
     """Requests the month's model, tomorrow's forecast once the morning is stored and again when
     that changes, and the scores of closed days."""
     instance, at = context.instance, settings.forecast_at
@@ -56,26 +45,26 @@ def forecast_sensor(
     due = [(keys.MODEL_JOB, month)] if month else []
     due += [(keys.FORECAST_JOB, d) for d in plans.due_forecasts(ledger, forecasts, models, at)]
     due += [(keys.SCORE_JOB, d) for d in plans.due_scores(ledger, made_at, scored_at)]
-    requests: list[RunRequest] = []
+    requests: list[dg.RunRequest] = []
     for job, day in due:
         runs = _past_runs(instance, job, day)
         if plans.may_be_requested(job, runs, ledger.now, settings.refresh):
             requests.append(run_request(PlannedRun([day], PRIORITY_OPEN, job=job)))
     if requests:
-        return SensorResult(run_requests=requests)
+        return dg.SensorResult(run_requests=requests)
     if month:
         no_model = f"The model of {month:%Y-%m} is being trained, or its training failed and waits."
     nothing = "Nothing is due: a forecast is made once the morning of the day before is stored."
-    return SensorResult(skip_reason=SkipReason(f"{nothing} {no_model}"))
+    return dg.SensorResult(skip_reason=dg.SkipReason(f"{nothing} {no_model}"))
 
 
-def _past_runs(instance: DagsterInstance, job: str, day: date) -> list[plans.PastRun]:
+def _past_runs(instance: dg.DagsterInstance, job: str, day: date) -> list[plans.PastRun]:
     """The last runs of a job for a partition, newest first."""
-    of_day = RunsFilter(job_name=job, tags={tags.PARTITION: day.isoformat()})
+    of_day = dg.RunsFilter(job_name=job, tags={tags.PARTITION: day.isoformat()})
     return [
         plans.PastRun(
             under_way=record.dagster_run.status in ledger_reader.UNDER_WAY,
-            succeeded=record.dagster_run.status == DagsterRunStatus.SUCCESS,
+            succeeded=record.dagster_run.status == dg.DagsterRunStatus.SUCCESS,
             ended=ledger_reader.ended_at(record),
         )
         for record in instance.get_run_records(of_day, limit=MOST_RUNS_READ)

@@ -7,16 +7,7 @@ Dagster itself keeps all of them. Partition files and points are never removed.
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from dagster import (
-    DagsterInstance,
-    DefaultSensorStatus,
-    RunRecord,
-    RunsFilter,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-    sensor,
-)
+import dagster as dg
 
 from demand_assets.orchestration import keys
 from demand_assets.orchestration.ledger_reader import (
@@ -34,7 +25,7 @@ MOST_AT_ONCE = 200
 TARGETS = set(keys.TARGET_OF_JOB.values())
 
 
-def superseded_runs(instance: DagsterInstance, records: Sequence[RunRecord]) -> list[str]:
+def superseded_runs(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> list[str]:
     """Ids of those runs for a single day of which no record is current any more."""
     day_of_run = {
         record.dagster_run.run_id: days[0]
@@ -46,7 +37,7 @@ def superseded_runs(instance: DagsterInstance, records: Sequence[RunRecord]) -> 
     return [run_id for run_id in day_of_run if run_id not in current]
 
 
-def _runs_with_current_records(instance: DagsterInstance, days: Collection[date]) -> set[str]:
+def _runs_with_current_records(instance: dg.DagsterInstance, days: Collection[date]) -> set[str]:
     """Runs that hold the newest materialization or the newest attempt of an asset, on any of the
     days."""
     runs = set()
@@ -60,13 +51,15 @@ def _runs_with_current_records(instance: DagsterInstance, days: Collection[date]
     return runs
 
 
-@sensor(minimum_interval_seconds=3600, default_status=DefaultSensorStatus.RUNNING)
-def replaced_runs_sensor(context: SensorEvaluationContext) -> SensorResult:
+@dg.sensor(minimum_interval_seconds=3600, default_status=dg.DefaultSensorStatus.RUNNING)
+def replaced_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Removes runs of three days ago and older whose days have been stored again since."""
     instance = context.instance
     seen = datetime.fromisoformat(context.cursor) if context.cursor else None
     records = instance.get_run_records(
-        RunsFilter(statuses=FINISHED, updated_after=seen, updated_before=datetime.now(UTC) - KEPT),
+        dg.RunsFilter(
+            statuses=FINISHED, updated_after=seen, updated_before=datetime.now(UTC) - KEPT
+        ),
         limit=MOST_AT_ONCE,
         order_by="update_timestamp",
         ascending=True,
@@ -80,4 +73,6 @@ def replaced_runs_sensor(context: SensorEvaluationContext) -> SensorResult:
     if records:
         seen = records[-1].update_timestamp.replace(tzinfo=UTC)
     text = f"Of {len(records)} runs looked at, {len(superseded)} were superseded and are removed."
-    return SensorResult(skip_reason=SkipReason(text), cursor=seen.isoformat() if seen else None)
+    return dg.SensorResult(
+        skip_reason=dg.SkipReason(text), cursor=seen.isoformat() if seen else None
+    )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import ClassVar, TypeVar
 
+import dagster as dg
 import pandas as pd
-from dagster import ConfigurableIOManager, InputContext, OutputContext, ResourceDependency
 from pydantic import Field
 from upath import UPath
 
@@ -33,26 +33,26 @@ from demand_assets.stores.partition_files import (
 T = TypeVar("T")
 
 
-class _PartitionFilesIOManager(ConfigurableIOManager):
+class _PartitionFilesIOManager(dg.ConfigurableIOManager):
     """One file per partition, whether it was materialized alone or in a range."""
 
     base_dir: str = Field(description="A folder or any fsspec address; files go below it.")
 
     extension: ClassVar[str]
 
-    def _write(self, context: OutputContext, files: Mapping[str, bytes]) -> None:
+    def _write(self, context: dg.OutputContext, files: Mapping[str, bytes]) -> None:
         folder = self._folder(context)
         write_partitions(folder, ((f"{k}{self.extension}", files[k]) for k in files))
         context.add_output_metadata({"folder": str(folder)})
 
-    def _read(self, context: InputContext, decode: Callable[[bytes], T]) -> dict[str, T]:
+    def _read(self, context: dg.InputContext, decode: Callable[[bytes], T]) -> dict[str, T]:
         asset, folder = context.asset_key.to_user_string(), self._folder(context)
         return {
             key: read_partition(folder, key, self.extension, decode, asset)
             for key in context.asset_partition_keys
         }
 
-    def _folder(self, context: OutputContext | InputContext) -> UPath:
+    def _folder(self, context: dg.OutputContext | dg.InputContext) -> UPath:
         return UPath(self.base_dir).joinpath(*context.asset_key.path)
 
 
@@ -61,10 +61,10 @@ class JSONAnswerIOManager(_PartitionFilesIOManager):
 
     extension: ClassVar[str] = ".json.gz"
 
-    def handle_output(self, context: OutputContext, obj: Mapping[str, Answer]) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Mapping[str, Answer]) -> None:
         self._write(context, {key: encode_json(obj[key]) for key in context.asset_partition_keys})
 
-    def load_input(self, context: InputContext) -> dict[str, Answer]:
+    def load_input(self, context: dg.InputContext) -> dict[str, Answer]:
         return self._read(context, decode_json)
 
 
@@ -73,15 +73,15 @@ class ParquetFrameIOManager(_PartitionFilesIOManager):
 
     extension: ClassVar[str] = ".parquet"
 
-    def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         frames = frames_by_day(obj, context.asset_partition_keys)
         self._write(context, {key: encode_frame(frame) for key, frame in frames.items()})
 
-    def load_input(self, context: InputContext) -> pd.DataFrame:
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         return pd.concat(self._read(context, decode_frame).values())
 
 
-class StoreIOManager(ConfigurableIOManager):
+class StoreIOManager(dg.ConfigurableIOManager):
     """Keeps partitions of a frame in a store of hours; assets can also use it to read the store.
 
     A frame has a UTC ``DatetimeIndex`` (start of the hour) and one float64 column per field; a NaN
@@ -94,11 +94,11 @@ class StoreIOManager(ConfigurableIOManager):
     def store(self) -> Store:
         """The store that the configuration names."""
 
-    def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         """Write a partition's or a range's points; return once all are acknowledged."""
         self.store.write(obj)
 
-    def load_input(self, context: InputContext) -> pd.DataFrame:
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The points of a partition, of a range or, without partitions, all of them."""
         upstream = context.upstream_output
         fields = (upstream.definition_metadata if upstream else {})[metadata.FIELDS]
@@ -128,7 +128,7 @@ class InfluxDBIOManager(StoreIOManager):
             )
     """
 
-    influxdb: ResourceDependency[InfluxDBResource]
+    influxdb: dg.ResourceDependency[InfluxDBResource]
     measurement: str = Field(description="Measurement that the points belong to.")
     batch_size: int = Field(default=5_000, ge=1, description="Rows sent in one request.")
 
@@ -136,7 +136,7 @@ class InfluxDBIOManager(StoreIOManager):
     def store(self) -> InfluxDBStore:
         return InfluxDBStore(self.influxdb, self.measurement, self.batch_size)
 
-    def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         super().handle_output(context, obj)
         context.add_output_metadata(
             {"bucket": self.influxdb.bucket, "measurement": self.measurement}
@@ -152,6 +152,6 @@ class EmbeddedStoreIOManager(StoreIOManager):
     def store(self) -> DuckDBStore:
         return DuckDBStore(self.database)
 
-    def handle_output(self, context: OutputContext, obj: pd.DataFrame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
         super().handle_output(context, obj)
         context.add_output_metadata({"dagster/relation_identifier": f"{self.database}.{TABLE}"})

@@ -6,19 +6,7 @@ What the states of days are belongs in `planning/ledger.py`.
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 
-from dagster import (
-    AssetKey,
-    AssetRecordsFilter,
-    DagsterEventType,
-    DagsterInstance,
-    DagsterRun,
-    DagsterRunStatus,
-    EventLogEntry,
-    EventLogRecord,
-    Failure,
-    RunRecord,
-    RunsFilter,
-)
+import dagster as dg
 
 from demand_assets.demand.days import days_between
 from demand_assets.grid import local_date
@@ -27,8 +15,8 @@ from demand_assets.orchestration.dagster_internals.backfills import backfills_un
 from demand_assets.orchestration.planning.ledger import Attempt, Ledger, Stored
 from demand_assets.settings import Settings
 
-FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
-UNDER_WAY = [status for status in DagsterRunStatus if status not in FINISHED]
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 MOST_IDS_IN_A_QUERY = 5_000
 """Dagster allows 10,000 records; 5,000 days are 13 years."""
 MOST_FAILURES_READ = 20
@@ -36,7 +24,7 @@ MOST_FAILURES_READ = 20
 failed as a whole, and are among the newest again after their next attempt."""
 
 
-def read_ledger(instance: DagsterInstance, settings: Settings, now: datetime) -> Ledger:
+def read_ledger(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> Ledger:
     """The state of all days since ``settings.start_date``; ``now`` is the present, aware."""
     # Read before and after the rest: a run that starts or ends meanwhile is seen as under way.
     under_way = _read_under_way(instance, now)
@@ -61,26 +49,26 @@ def read_ledger(instance: DagsterInstance, settings: Settings, now: datetime) ->
 
 
 def newest_materializations(
-    instance: DagsterInstance, asset: AssetKey, days: Collection[date] | None = None
-) -> dict[date, EventLogRecord]:
+    instance: dg.DagsterInstance, asset: dg.AssetKey, days: Collection[date] | None = None
+) -> dict[date, dg.EventLogRecord]:
     """The newest materialization of each of the days that has one, by default of all days."""
     if days is not None and not days:
         return {}
     partitions = None if days is None else {day.isoformat() for day in days}
     newest = instance.get_latest_storage_id_by_partition(
-        asset, DagsterEventType.ASSET_MATERIALIZATION, partitions
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions
     )
     ids = sorted(newest.values())
-    records: list[EventLogRecord] = []
+    records: list[dg.EventLogRecord] = []
     for start in range(0, len(ids), MOST_IDS_IN_A_QUERY):
         some = ids[start : start + MOST_IDS_IN_A_QUERY]
         records += instance.fetch_materializations(
-            AssetRecordsFilter(asset_key=asset, storage_ids=some), limit=len(some)
+            dg.AssetRecordsFilter(asset_key=asset, storage_ids=some), limit=len(some)
         ).records
     return {date.fromisoformat(str(record.partition_key)): record for record in records}
 
 
-def newest_attempts(instance: DagsterInstance, asset: AssetKey) -> dict[date, str]:
+def newest_attempts(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[date, str]:
     """The id of the newest run of each day that did not materialize it, or has not yet."""
     storage = instance.event_log_storage
     attempts = storage.get_latest_asset_partition_materialization_attempts_without_materializations(
@@ -89,12 +77,12 @@ def newest_attempts(instance: DagsterInstance, asset: AssetKey) -> dict[date, st
     return {date.fromisoformat(key): run_id for key, (run_id, _) in attempts.items()}
 
 
-def stores(run: DagsterRun, asset: AssetKey) -> bool:
+def stores(run: dg.DagsterRun, asset: dg.AssetKey) -> bool:
     """Whether a run is for an asset, and not only for what is made of it."""
     return keys.TARGET_OF_JOB.get(run.job_name) == asset or asset in (run.asset_selection or ())
 
 
-def days_of(run: DagsterRun) -> list[date]:
+def days_of(run: dg.DagsterRun) -> list[date]:
     """The partitions of a run, from its tags."""
     single = run.tags.get(tags.PARTITION)
     first = run.tags.get(tags.RANGE_START, single)
@@ -104,13 +92,13 @@ def days_of(run: DagsterRun) -> list[date]:
     return days_between(date.fromisoformat(first), date.fromisoformat(last))
 
 
-def ended_at(record: RunRecord) -> datetime:
+def ended_at(record: dg.RunRecord) -> datetime:
     if record.end_time:
         return datetime.fromtimestamp(record.end_time, UTC)
     return record.update_timestamp.replace(tzinfo=UTC)
 
 
-def _stored(record: EventLogRecord) -> Stored:
+def _stored(record: dg.EventLogRecord) -> Stored:
     values = metadata.metadata_of(record)
     last_hour = values.get("last_hour")
     return Stored(
@@ -124,24 +112,24 @@ def _stored(record: EventLogRecord) -> Stored:
     )
 
 
-def _read_attempts(instance: DagsterInstance, start: date) -> dict[date, Attempt]:
+def _read_attempts(instance: dg.DagsterInstance, start: date) -> dict[date, Attempt]:
     newest = newest_attempts(instance, keys.INFLUX_DEMAND_POINTS)
     run_of_day = {day: run_id for day, run_id in newest.items() if day >= start}
     if not run_of_day:
         return {}
     # A run that succeeded without storing its days lost its events, as in a power cut.
-    finished = RunsFilter(run_ids=sorted(set(run_of_day.values())), statuses=FINISHED)
+    finished = dg.RunsFilter(run_ids=sorted(set(run_of_day.values())), statuses=FINISHED)
     records = sorted(instance.get_run_records(finished), key=ended_at, reverse=True)
     attempts: dict[str, Attempt] = {}
     for record in records:
         run_id = record.dagster_run.run_id
         is_read = len(attempts) < MOST_FAILURES_READ
-        failures = instance.all_logs(run_id, DagsterEventType.STEP_FAILURE) if is_read else None
+        failures = instance.all_logs(run_id, dg.DagsterEventType.STEP_FAILURE) if is_read else None
         attempts[run_id] = _attempt(record, failures)
     return {day: attempts[run_id] for day, run_id in run_of_day.items() if run_id in attempts}
 
 
-def _attempt(record: RunRecord, failures: Sequence[EventLogEntry] | None) -> Attempt:
+def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) -> Attempt:
     run = record.dagster_run
     days = days_of(run)
     failed_days, error = [], "the run ended without an error"
@@ -158,7 +146,7 @@ def _attempt(record: RunRecord, failures: Sequence[EventLogEntry] | None) -> Att
             while cause.cause:
                 cause = cause.cause
             last_line = cause.message.strip().splitlines()[-1]
-            error = last_line.removeprefix(f"{Failure.__module__}.Failure: ")
+            error = last_line.removeprefix(f"{dg.Failure.__module__}.Failure: ")
     return Attempt(
         run_id=run.run_id,
         ended=ended_at(record),
@@ -169,7 +157,9 @@ def _attempt(record: RunRecord, failures: Sequence[EventLogEntry] | None) -> Att
     )
 
 
-def _read_under_way(instance: DagsterInstance, now: datetime) -> dict[date, tuple[str, datetime]]:
+def _read_under_way(
+    instance: dg.DagsterInstance, now: datetime
+) -> dict[date, tuple[str, datetime]]:
     """Days that a run or a backfill includes: a description of it, and since when."""
     points, today = keys.INFLUX_DEMAND_POINTS, local_date(now)
     under_way: dict[date, tuple[str, datetime]] = {}
@@ -178,10 +168,10 @@ def _read_under_way(instance: DagsterInstance, now: datetime) -> dict[date, tupl
             # A backfill may take an hour to reach today, which has to stay fresh meanwhile.
             if day != today:
                 under_way[day] = (f"backfill {backfill_id}", since)
-    for record in instance.get_run_records(RunsFilter(statuses=UNDER_WAY)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNDER_WAY)):
         run = record.dagster_run
         if stores(run, points):
-            state = "queued" if run.status == DagsterRunStatus.QUEUED else "running"
+            state = "queued" if run.status == dg.DagsterRunStatus.QUEUED else "running"
             since = record.update_timestamp.replace(tzinfo=UTC)
             text = f"run {run.run_id[:8]} is {state}"
             under_way |= dict.fromkeys(days_of(run), (text, since))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dagster import EventLogRecord, MetadataValue
+import dagster as dg
 
 FIELDS = "influxdb/fields"
 """Of an asset's definition: the columns of its frame, which are the fields of the store."""
@@ -22,12 +22,12 @@ MADE_BY = "made_by"
 def metadata_values(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures as metadata: points in time become timestamps, all else is left to Dagster."""
     return {
-        name: MetadataValue.timestamp(value) if isinstance(value, datetime) else value
+        name: dg.MetadataValue.timestamp(value) if isinstance(value, datetime) else value
         for name, value in figures.items()
     }
 
 
-def metadata_of(record: EventLogRecord) -> dict[str, Any]:
+def metadata_of(record: dg.EventLogRecord) -> dict[str, Any]:
     """The metadata of a materialization; one that was reported by hand has none."""
     event = record.asset_materialization
     return {name: value.value for name, value in event.metadata.items()} if event else {}

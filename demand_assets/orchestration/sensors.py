@@ -5,15 +5,7 @@ Which runs are requested is decided in `planning/plans.py`.
 
 from datetime import UTC, datetime
 
-from dagster import (
-    DefaultSensorStatus,
-    ResourceParam,
-    RunRequest,
-    SensorEvaluationContext,
-    SensorResult,
-    SkipReason,
-    sensor,
-)
+import dagster as dg
 
 from demand_assets.orchestration import keys, tags
 from demand_assets.orchestration.checks import check_result, evaluation
@@ -29,49 +21,51 @@ from demand_assets.orchestration.planning.plans import (
 from demand_assets.settings import DAYS_PER_RUN, Settings
 
 
-def run_request(run: PlannedRun) -> RunRequest:
+def run_request(run: PlannedRun) -> dg.RunRequest:
     """A planned run as Dagster's request."""
     first, last = run.days[0].isoformat(), run.days[-1].isoformat()
     days = {} if first == last else {tags.RANGE_START: first, tags.RANGE_END: last}
-    return RunRequest(
+    return dg.RunRequest(
         job_name=run.job,
         partition_key=first if first == last else None,
         tags={tags.PRIORITY: str(run.priority), tags.ATTEMPT: str(run.attempt), **days},
     )
 
 
-@sensor(
+@dg.sensor(
     jobs=[demand_job, today_job],
     minimum_interval_seconds=60,
-    default_status=DefaultSensorStatus.RUNNING,
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def current_day_sensor(
-    context: SensorEvaluationContext, settings: ResourceParam[Settings]
-) -> SensorResult:
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
     """Keeps today fresh and closes past days that were stored before they were over."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_open_days(ledger, settings.refresh)
     finding = check_freshness(ledger, settings)
     news = summary(finding)
     result = evaluation(keys.INFLUX_DEMAND_POINTS, check_result(keys.TODAY_IS_FRESH, finding))
-    return SensorResult(
+    return dg.SensorResult(
         run_requests=[run_request(run) for run in plan.runs],
-        skip_reason=None if plan.runs else SkipReason(" ".join(plan.reasons)),
+        skip_reason=None if plan.runs else dg.SkipReason(" ".join(plan.reasons)),
         asset_events=[] if news == context.cursor else [result],
         cursor=news,
     )
 
 
-@sensor(job=demand_job, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=demand_job, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING
+)
 def missing_days_sensor(
-    context: SensorEvaluationContext, settings: ResourceParam[Settings]
-) -> SensorResult:
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
     """Fills gaps since the first stored day and requests failed days again, less and less often."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_missing_days(ledger, settings.refresh, DAYS_PER_RUN)
     reasons = " ".join(plan.reasons[:MOST_REQUESTS])
     nothing = "No past day is missing." if ledger.first_day else "Nothing has been stored yet."
-    return SensorResult(
+    return dg.SensorResult(
         run_requests=[run_request(run) for run in plan.runs],
-        skip_reason=None if plan.runs else SkipReason(reasons or nothing),
+        skip_reason=None if plan.runs else dg.SkipReason(reasons or nothing),
     )

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import MaterializeResult, MetadataValue, ResourceParam, asset
 
 from demand_assets import grid
 from demand_assets.atomic_write import write_whole
@@ -16,7 +16,7 @@ from demand_assets.settings import Settings
 from demand_assets.stores import Store
 
 
-@asset(
+@dg.asset(
     deps=[keys.INFLUX_DEMAND_POINTS, keys.DEMAND_FORECAST],
     group_name=keys.DASHBOARD_GROUP,
     owners=keys.OWNERS,
@@ -24,8 +24,8 @@ from demand_assets.stores import Store
     pool=keys.STORE_POOL,
 )
 def demand_dashboard(
-    demand_store: ResourceParam[Store], settings: ResourceParam[Settings]
-) -> MaterializeResult[None]:
+    demand_store: dg.ResourceParam[Store], settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult[None]:
     """All stored hours as a page of one file: graph, table, gauge and figures by day, week, month
     and year. It needs no server and no network; each refresh of today updates it."""
     now = datetime.now(UTC)
@@ -39,10 +39,10 @@ def demand_dashboard(
     file = page_file(settings.data_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, page.encode())
-    metadata: dict[str, Any] = {"file": MetadataValue.path(str(file)), "hours": len(frame)}
+    metadata: dict[str, Any] = {"file": dg.MetadataValue.path(str(file)), "hours": len(frame)}
     if settings.page_url:
-        metadata["page"] = MetadataValue.url(settings.page_url)
-    return MaterializeResult(metadata=metadata | _newest_day(frame))
+        metadata["page"] = dg.MetadataValue.url(settings.page_url)
+    return dg.MaterializeResult(metadata=metadata | _newest_day(frame))
 
 
 def _newest_day(frame: pd.DataFrame) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _newest_day(frame: pd.DataFrame) -> dict[str, Any]:
     newest = utc_index(measured)[-1].tz_convert(grid.TIME_ZONE.key)
     hours = frame.reindex(day_hours(newest.date()))
     return {
-        "preview": MetadataValue.md(day_markdown(hours, newest.date())),
-        "last_hour": MetadataValue.timestamp(newest),
+        "preview": dg.MetadataValue.md(day_markdown(hours, newest.date())),
+        "last_hour": dg.MetadataValue.timestamp(newest),
         "peak_mw": float(hours[grid.REAL].max()),
     }

@@ -9,21 +9,8 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    AssetCheckSpec,
-    AssetDep,
-    AssetExecutionContext,
-    AssetsDefinition,
-    BackfillPolicy,
-    DagsterInstance,
-    Failure,
-    MaterializeResult,
-    MetadataValue,
-    ResourceParam,
-    TimeWindowPartitionMapping,
-    asset,
-)
 from upath import UPath
 
 from demand_assets.demand.days import contiguous_ranges, day_hours, frames_by_day
@@ -49,45 +36,45 @@ from demand_assets.stores import Store
 SHOWN_ERRORS = 10
 
 
-def build_forecast_assets(settings: Settings) -> list[AssetsDefinition]:
+def build_forecast_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Model, forecast and score of the months and days from the start date on."""
     common: Any = dict(group_name=keys.FORECAST_GROUP, owners=keys.OWNERS, pool=keys.STORE_POOL)
     start = settings.start_date
-    days_per_run = BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
+    days_per_run = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
     # So that a selection of days and models gets the months of its days. A model itself is trained
     # on earlier days.
-    same_time = TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
-    days_before = TimeWindowPartitionMapping(
+    same_time = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    days_before = dg.TimeWindowPartitionMapping(
         start_offset=-HISTORY_DAYS, end_offset=-1, allow_nonexistent_upstream_partitions=True
     )
-    beats_naive = AssetCheckSpec(
+    beats_naive = dg.AssetCheckSpec(
         keys.MODEL_BEATS_NAIVE,
         asset=keys.DEMAND_FORECAST_SCORE,
         description="Was the model's error in the last two weeks at most that of the same hours a"
         " week before? Yellow: it was larger.",
     )
     return [
-        asset(
+        dg.asset(
             **common,
             partitions_def=partitions.model_partitions(start),
             # Each month fails alone, and between two of them other runs can use the store.
-            backfill_policy=BackfillPolicy.multi_run(max_partitions_per_run=1),
-            deps=[AssetDep(keys.INFLUX_DEMAND_POINTS, partition_mapping=same_time)],
+            backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+            deps=[dg.AssetDep(keys.INFLUX_DEMAND_POINTS, partition_mapping=same_time)],
             kinds={"lightgbm"},
         )(demand_forecast_model),
-        asset(
+        dg.asset(
             **common,
             partitions_def=partitions.forecast_partitions(start),
             backfill_policy=days_per_run,
             deps=[
-                AssetDep(keys.INFLUX_DEMAND_POINTS, partition_mapping=days_before),
-                AssetDep(keys.DEMAND_FORECAST_MODEL, partition_mapping=same_time),
+                dg.AssetDep(keys.INFLUX_DEMAND_POINTS, partition_mapping=days_before),
+                dg.AssetDep(keys.DEMAND_FORECAST_MODEL, partition_mapping=same_time),
             ],
             io_manager_key=keys.STORE_RESOURCE,
             kinds={"lightgbm"},
             metadata={metadata.FIELDS: [MODEL]},
         )(demand_forecast),
-        asset(
+        dg.asset(
             **common,
             partitions_def=partitions.daily_partitions(start),
             backfill_policy=days_per_run,
@@ -99,9 +86,9 @@ def build_forecast_assets(settings: Settings) -> list[AssetsDefinition]:
 
 
 def demand_forecast_model(
-    context: AssetExecutionContext,
-    demand_store: ResourceParam[Store],
-    settings: ResourceParam[Settings],
+    context: dg.AssetExecutionContext,
+    demand_store: dg.ResourceParam[Store],
+    settings: dg.ResourceParam[Settings],
 ) -> None:
     """The model that forecasts the days of a month, trained on the demand that was known when the
     first of them was forecast. It needs half a year of days; without one the forecast is that of
@@ -113,21 +100,21 @@ def demand_forecast_model(
         try:
             model = Model.train(history, until, at)
         except TooLittleHistoryError as error:
-            raise Failure(
+            raise dg.Failure(
                 f"{month}: {error} before {until:%F %H:%M}, Madrid time. Load earlier days, or"
                 f" continue without a model: the forecast is {WEEKLY_NAIVE} until then."
             ) from error
         folder = _model_folder(settings, month)
         model.save(folder)
-        features = MetadataValue.md(", ".join(f"`{f}`" for f in model.description.features))
+        features = dg.MetadataValue.md(", ".join(f"`{f}`" for f in model.description.features))
         figures = {**vars(model.description), "features": features, "folder": str(folder)}
         context.add_asset_metadata(figures, partition_key=month)
 
 
 def demand_forecast(
-    context: AssetExecutionContext,
-    demand_store: ResourceParam[Store],
-    settings: ResourceParam[Settings],
+    context: dg.AssetExecutionContext,
+    demand_store: dg.ResourceParam[Store],
+    settings: dg.ResourceParam[Settings],
 ) -> pd.DataFrame:
     """Each hour of a day in MW, forecast from what was known the day before at noon by the newest
     model that was trained by then; field `ForecastModel` next to the measured demand."""
@@ -166,10 +153,10 @@ def demand_forecast(
 
 
 def demand_forecast_score(
-    context: AssetExecutionContext,
-    demand_store: ResourceParam[Store],
-    settings: ResourceParam[Settings],
-) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster expects the plain class
+    context: dg.AssetExecutionContext,
+    demand_store: dg.ResourceParam[Store],
+    settings: dg.ResourceParam[Settings],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster expects the plain class
     """The errors of the forecasts of a closed day, MAPE and bias: of the model, of the operator
     (made minutes before each hour) and of the same hours a week before."""
     # The check is about the days before today, whichever days are scored.
@@ -191,11 +178,11 @@ def demand_forecast_score(
     for key, hours in frames_by_day(frame, context.partition_keys).items():
         context.add_asset_metadata(describe_scores(hours), partition_key=key)
     finding = check_model(frame.loc[start_of(checked[0]) :])
-    return MaterializeResult(check_results=[check_result(keys.MODEL_BEATS_NAIVE, finding)])
+    return dg.MaterializeResult(check_results=[check_result(keys.MODEL_BEATS_NAIVE, finding)])
 
 
 def newest_models(
-    instance: DagsterInstance, days: Sequence[date], settings: Settings
+    instance: dg.DagsterInstance, days: Sequence[date], settings: Settings
 ) -> dict[date, MonthlyModel]:
     """The newest usable model of each day that has one: of its month, or of a month before.
 
@@ -250,7 +237,7 @@ def _forecast(
     return weekly_naive(history, day, at), WEEKLY_NAIVE, why
 
 
-def _failure(errors: Mapping[date, TooLittleHistoryError], good: list[date]) -> Failure:
+def _failure(errors: Mapping[date, TooLittleHistoryError], good: list[date]) -> dg.Failure:
     """Names the days that failed, and the ranges to launch instead.
 
     A range fails as a whole, because Dagster records its output for all of its days.
@@ -260,5 +247,5 @@ def _failure(errors: Mapping[date, TooLittleHistoryError], good: list[date]) -> 
     ranges = [f"{r[0]} to {r[-1]}" for r in contiguous_ranges(good, max(len(good), 1))]
     instead = f", or launch without these days: {', '.join(ranges)}." if ranges else "."
     lines.append(f"Materialize influx_demand_points of the weeks before{instead}")
-    failed_days = MetadataValue.json([str(day) for day in errors])
-    return Failure("\n".join(lines), metadata={metadata.FAILED_DAYS: failed_days})
+    failed_days = dg.MetadataValue.json([str(day) for day in errors])
+    return dg.Failure("\n".join(lines), metadata={metadata.FAILED_DAYS: failed_days})

@@ -8,20 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+import dagster as dg
 import pandas as pd
-from dagster import (
-    AssetCheckResult,
-    AssetExecutionContext,
-    AssetsDefinition,
-    BackfillPolicy,
-    DailyPartitionsDefinition,
-    Failure,
-    FreshnessPolicy,
-    MetadataValue,
-    Output,
-    ResourceParam,
-    asset,
-)
 
 from demand_assets.dashboards.day_chart import day_markdown, sparkline
 from demand_assets.demand.days import frames_by_day
@@ -52,33 +40,33 @@ T = TypeVar("T")
 
 
 def build_ingest_assets(
-    partitions: DailyPartitionsDefinition, settings: Settings
-) -> list[AssetsDefinition]:
+    partitions: dg.DailyPartitionsDefinition, settings: Settings
+) -> list[dg.AssetsDefinition]:
     """The ingest assets over the given days."""
     common: dict[str, Any] = {
         "partitions_def": partitions,
-        "backfill_policy": BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
+        "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN),
         "group_name": keys.INGEST_GROUP,
         "owners": keys.OWNERS,
     }
     return [
-        asset(
+        dg.asset(
             **common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"}, pool=keys.API_POOL
         )(raw_ree_json),
-        asset(
+        dg.asset(
             **common,
             io_manager_key=keys.FRAME_FILES,
             kinds={"pandas", "parquet"},
             check_specs=frame_check_specs(partitions),
             code_version=CODE_VERSION,
         )(hourly_demand_frame),
-        asset(
+        dg.asset(
             **common,
             io_manager_key=keys.STORE_RESOURCE,
             kinds={settings.store.kind},
             pool=keys.STORE_POOL,
             # For the badge, over all partitions together; `today_is_fresh` checks today.
-            freshness_policy=FreshnessPolicy.time_window(
+            freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=settings.freshness.fail_after,
                 warn_window=settings.freshness.warn_after,
             ),
@@ -88,7 +76,7 @@ def build_ingest_assets(
     ]
 
 
-def raw_ree_json(context: AssetExecutionContext, redata: REDataResource) -> dict[str, Answer]:
+def raw_ree_json(context: dg.AssetExecutionContext, redata: REDataResource) -> dict[str, Answer]:
     """REData's answer for each Madrid day, as received: measured, programmed and forecast
     demand of peninsular Spain in MW, every 5 or 10 minutes."""
     days = _days(context)
@@ -101,14 +89,14 @@ def raw_ree_json(context: AssetExecutionContext, redata: REDataResource) -> dict
 
 
 def hourly_demand_frame(
-    context: AssetExecutionContext, raw_ree_json: dict[str, Answer]
-) -> Iterator[Output[Any]]:
+    context: dg.AssetExecutionContext, raw_ree_json: dict[str, Answer]
+) -> Iterator[dg.Output[Any]]:
     """Hourly means in MW by UTC start of the hour: `RealDemand` for hours that are over,
     `ForecastDemand` for the whole day."""
     now = datetime.now(UTC)
     outcomes: dict[date, pd.DataFrame | DayError] = {}
-    refused: dict[str, list[AssetCheckResult]] = {}
-    checked: dict[str, list[AssetCheckResult]] = {}
+    refused: dict[str, list[dg.AssetCheckResult]] = {}
+    checked: dict[str, list[dg.AssetCheckResult]] = {}
     for day in _days(context):
         key = day.isoformat()
         try:
@@ -130,17 +118,17 @@ def hourly_demand_frame(
         figures = describe_frame(frame, day) | {"samples_missing": len(missing)}
         _add_metadata(context, key, figures)
     record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, refused)
-    yield Output(pd.concat(_all_or_fail(outcomes).values()))
+    yield dg.Output(pd.concat(_all_or_fail(outcomes).values()))
     record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, checked)
     # Dagster expects an output for each check; the results are recorded by day above.
     for output in context.op_execution_context.selected_output_names - {"result"}:
-        yield Output(None, output_name=output)
+        yield dg.Output(None, output_name=output)
 
 
 def influx_demand_points(
-    context: AssetExecutionContext,
+    context: dg.AssetExecutionContext,
     hourly_demand_frame: pd.DataFrame,
-    settings: ResourceParam[Settings],
+    settings: dg.ResourceParam[Settings],
 ) -> pd.DataFrame:
     """The hours as points of measurement `demand`, one field for each series, no tags. A green
     partition means: the store has acknowledged every point of that day."""
@@ -155,7 +143,7 @@ def influx_demand_points(
             key,
             {
                 **{s.name: sparkline(frame[s.column], day) for s in SERIES},
-                "picture": MetadataValue.md(day_markdown(frame, day)),
+                "picture": dg.MetadataValue.md(day_markdown(frame, day)),
                 metadata.STORE: address,
                 "points": len(frame),
                 **describe_frame(frame, day),
@@ -168,7 +156,7 @@ def influx_demand_points(
     return hours
 
 
-def _log_progress(context: AssetExecutionContext, days: int) -> Callable[[int, int], None]:
+def _log_progress(context: dg.AssetExecutionContext, days: int) -> Callable[[int, int], None]:
     """Writes to the run's log how far it is; rarely, as each line is an event."""
     started = last_line = time.monotonic()
 
@@ -190,7 +178,7 @@ def _log_progress(context: AssetExecutionContext, days: int) -> Callable[[int, i
     return log_progress
 
 
-def _days(context: AssetExecutionContext) -> list[date]:
+def _days(context: dg.AssetExecutionContext) -> list[date]:
     return [date.fromisoformat(key) for key in context.partition_keys]
 
 
@@ -211,11 +199,11 @@ def _all_or_fail(outcomes: Mapping[date, T | DayError]) -> dict[str, T]:
         lines.insert(0, f"{len(errors)} of {len(outcomes)} days failed.{shown}")
     # An outage is not the fault of the days that it hit, so then the whole range is named.
     causes = [e.day for e in errors if not isinstance(e, UnavailableError)] or list(outcomes)
-    raise Failure(
+    raise dg.Failure(
         description="\n".join(lines),
-        metadata={metadata.FAILED_DAYS: MetadataValue.json([str(day) for day in causes])},
+        metadata={metadata.FAILED_DAYS: dg.MetadataValue.json([str(day) for day in causes])},
     )
 
 
-def _add_metadata(context: AssetExecutionContext, key: str, figures: Mapping[str, Any]) -> None:
+def _add_metadata(context: dg.AssetExecutionContext, key: str, figures: Mapping[str, Any]) -> None:
     context.add_asset_metadata(metadata.metadata_values(figures), partition_key=key)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from dagster import AssetKey, DagsterInstance
+import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 
 from demand_assets.orchestration import keys
@@ -12,7 +12,7 @@ UNDER_WAY = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionS
 
 
 def backfills_under_way(
-    instance: DagsterInstance, asset: AssetKey
+    instance: dg.DagsterInstance, asset: dg.AssetKey
 ) -> Iterator[tuple[str, datetime, set[str]]]:
     """Id, start and remaining partition keys of each backfill of an asset or of its jobs."""
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=UNDER_WAY)):
@@ -20,7 +20,7 @@ def backfills_under_way(
         yield backfill.backfill_id, since, _remaining_partitions(backfill, asset)
 
 
-def _remaining_partitions(backfill: PartitionBackfill, asset: AssetKey) -> set[str]:
+def _remaining_partitions(backfill: PartitionBackfill, asset: dg.AssetKey) -> set[str]:
     data = backfill.asset_backfill_data
     if data is None:  # a backfill of a job
         is_for_asset = keys.TARGET_OF_JOB.get(backfill.job_name or "") == asset

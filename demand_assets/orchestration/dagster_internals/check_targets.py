@@ -3,18 +3,18 @@
 import time
 from collections.abc import Iterable
 
-from dagster import AssetKey, DagsterEventType, DagsterInstance
+import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
 
 def materialization_target(
-    instance: DagsterInstance, asset: AssetKey, partitions: Iterable[str], run_id: str
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: Iterable[str], run_id: str
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """The newest materialization of each partition that has one, as the target of a result."""
     newest = instance.event_log_storage.get_latest_storage_id_by_partition(
-        asset, DagsterEventType.ASSET_MATERIALIZATION, set(partitions)
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(partitions)
     )
     return {
         key: AssetCheckEvaluationTargetMaterializationData(

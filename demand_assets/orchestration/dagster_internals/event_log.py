@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, EventLogEntry
+import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.event import listen
@@ -36,7 +36,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._tables: set[str] = set()
 
-    def register_instance(self, instance: DagsterInstance) -> None:
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
         folder = Path(instance.root_directory) / "history" / "runs"
         super().__init__(str(folder), self._inst_data)
         super().register_instance(instance)
@@ -75,7 +75,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         if engine := self._engines.pop(shard, None):
             engine.dispose()
 
-    def store_event(self, event: EventLogEntry) -> None:
+    def store_event(self, event: dg.EventLogEntry) -> None:
         super().store_event(event)
         # The web page follows a run by watching its file, while commits go to the file beside it.
         with suppress(FileNotFoundError):  # the run has just been deleted, or there is none

@@ -7,8 +7,8 @@ Dagster's own launcher cannot check them. Run monitoring calls this one every 15
 
 from typing import Any
 
+import dagster as dg
 import grpc
-from dagster import DagsterRun, DefaultRunLauncher, deserialize_value
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest
@@ -16,14 +16,14 @@ from dagster._grpc.types import CanCancelExecutionRequest
 ANSWER_SECONDS = 20
 
 
-class WatchedRunLauncher(DefaultRunLauncher):
+class WatchedRunLauncher(dg.DefaultRunLauncher):
     """Starts runs in the code server, and asks it whether they are alive."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
-    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         server: Any = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if server is None:  # started from the command line, or just finished
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -38,7 +38,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(
                 WorkerStatus.FAILED, f"The server that started the run is gone ({error})."
             )
-        result: Any = deserialize_value(answer)
+        result: Any = dg.deserialize_value(answer)
         if result.can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, "The run's process is gone.")
