@@ -5,7 +5,6 @@ the file refers to by name: bucket, queries, thresholds, and the series of `grid
 """
 
 import hashlib
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from demand_assets import grid
 from demand_assets.dashboards import thresholds
 from demand_assets.settings import Freshness
+from demand_assets.stores.influxdb import flux_string
 
 TEMPLATE = Path(__file__).with_name("electricity_demand.yml")
 QUERIES = Path(__file__).with_name("flux")
@@ -46,11 +46,9 @@ def build_template(bucket: str = DEFAULT_BUCKET) -> list[Resource]:
 
 def query(name: str, bucket: str = DEFAULT_BUCKET) -> str:
     """The Flux of `flux/{name}.flux` for a bucket and the series of the grid."""
-    # Flux quotes text as JSON does, except that `${` would start an expression.
-    quoted = json.dumps(bucket, ensure_ascii=False).replace("${", "\\${")
     text = (QUERIES / f"{name}.flux").read_text(encoding="utf-8")
     text = text.replace(DEFAULT_FIELDS, "|".join(series.column for series in grid.SERIES))
-    return text.replace(json.dumps(DEFAULT_BUCKET), quoted)
+    return text.replace(flux_string(DEFAULT_BUCKET), flux_string(bucket))
 
 
 def dashboard_key(bucket: str) -> str:

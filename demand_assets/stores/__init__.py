@@ -5,7 +5,7 @@ Dagster belongs here: resources and IO managers are in `orchestration/`.
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 import pandas as pd
@@ -13,6 +13,18 @@ import pandas as pd
 
 class StoreError(Exception):
     """The store could not be written or read. The text says what to do."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer for now; the same request may succeed later."""
+
+
+class ExpiredHoursError(StoreError):
+    """The store dropped hours that are older than it keeps; it has stored all others."""
+
+    def __init__(self, reason: str, kept_from: datetime) -> None:
+        super().__init__(reason)
+        self.kept_from = kept_from
 
 
 class Store(Protocol):
@@ -32,11 +44,30 @@ class Store(Protocol):
     ) -> pd.DataFrame:
         """The hours in [start, stop): UTC index ``time``, sorted, one column per field.
 
-        A field that was never written is a column of NaN.
+        A field that was never written is a column of NaN. Series of other programs in the same
+        measurement are left out.
 
         Raises:
             StoreError: the store cannot be read.
         """
+
+    def kept_from(self) -> datetime | None:
+        """The instant before which the store drops hours; None if it does not say.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+
+    def foreign_tags(self) -> list[str]:
+        """Tags of the series that other programs write to the same measurement.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+
+
+KEPT_FOR_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""What `Store.kept_from` returns if the store drops nothing."""
 
 
 def hourly_rows(rows: pd.DataFrame, fields: list[str]) -> pd.DataFrame:

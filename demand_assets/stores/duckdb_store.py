@@ -11,7 +11,7 @@ import duckdb
 import pandas as pd
 
 from demand_assets.retry import RetryBudget, backoff, call_with_retries
-from demand_assets.stores import StoreError, hourly_rows
+from demand_assets.stores import KEPT_FOR_EVER, StoreError, StoreUnavailableError, hourly_rows
 
 TABLE = "main.influx_demand_points"
 """The only table, whichever asset writes to it, as a bucket has one measurement."""
@@ -21,6 +21,10 @@ WAIT_SECONDS = 60.0
 
 class DuckDBAccessError(StoreError):
     """The database could not be written or read. The text names the file."""
+
+
+class DuckDBLockedError(DuckDBAccessError, StoreUnavailableError):
+    """Another program has the database open."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ class DuckDBStore:
                 ).df()
         return hourly_rows(rows, fields)
 
+    def kept_from(self) -> datetime:
+        """See `Store.kept_from`; a file keeps all hours."""
+        return KEPT_FOR_EVER
+
+    def foreign_tags(self) -> list[str]:
+        """See `Store.foreign_tags`; the table has no tags."""
+        return []
+
     @contextmanager
     def _connection(self, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         connect = partial(duckdb.connect, self.database, read_only=read_only)
@@ -74,13 +86,15 @@ class DuckDBStore:
             with closing(connection):
                 yield connection
         except (duckdb.Error, OSError) as error:
-            advice = "Check DEMAND_DATA_DIR, its free space and its permissions."
+            kind, advice = (
+                DuckDBAccessError,
+                "Check DEMAND_DATA_DIR, its free space and its permissions.",
+            )
             if _is_locked(error):
+                kind = DuckDBLockedError
                 advice = "Another program has it open: close it there, and materialize again."
             verb, reason = "read" if read_only else "written", str(error).partition("\n")[0]
-            raise DuckDBAccessError(
-                f"DuckDB {self.database} cannot be {verb}: {reason}. {advice}"
-            ) from error
+            raise kind(f"DuckDB {self.database} cannot be {verb}: {reason}. {advice}") from error
 
 
 def _is_locked(error: Exception) -> bool:

@@ -4,28 +4,53 @@ A write is done only after the server has acknowledged every point. What makes a
 it belongs in `orchestration/resources.py`, the dashboard of InfluxDB in `dashboards/`.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from io import StringIO
 
 import pandas as pd
 import urllib3
-from influxdb_client import InfluxDBClient, WritePrecision
+from influxdb_client import Dialect, InfluxDBClient, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from pydantic import BaseModel, ConfigDict, Field
 
 from demand_assets.retry import RetryBudget, backoff, call_with_retries, retry_after, within
-from demand_assets.stores import StoreError, hourly_rows, url_without_credentials
+from demand_assets.stores import (
+    KEPT_FOR_EVER,
+    ExpiredHoursError,
+    StoreError,
+    StoreUnavailableError,
+    hourly_rows,
+    url_without_credentials,
+)
 
 CLIENT_ERRORS = (ApiException, urllib3.exceptions.HTTPError, OSError)
+RETENTION_UNKNOWN = (401, 403, 404, 405)
+"""Answers to a token that may not read the bucket, and of servers that only take writes."""
+OWN_KEYS = {"_start", "_stop", "_field", "_measurement"}
+"""What InfluxDB lists as tags of every measurement."""
+OWN_COLUMNS = {"result", "table", "_time", "_value", "_field"}
+"""The columns of a table of points without tags."""
+_DIALECT = Dialect(header=True, annotations=[], delimiter=",", date_time_format="RFC3339")
+_KEPT_FROM = re.compile(r"Retention Policy Lower Bound at ([^\s,]+)")
 
 
 class InfluxDBAccessError(StoreError):
     """InfluxDB could not be written or read. The text names the setting to correct."""
+
+
+class InfluxDBUnavailableError(InfluxDBAccessError, StoreUnavailableError):
+    """InfluxDB does not answer, or only that it is overloaded or failing."""
+
+
+class InfluxDBRetentionError(InfluxDBAccessError, ExpiredHoursError):
+    """Hours are older than the bucket keeps them; InfluxDB has stored all others of the batch."""
 
 
 class InfluxDB(BaseModel):
@@ -90,7 +115,17 @@ class InfluxDB(BaseModel):
             ) as client:
                 yield client
         except CLIENT_ERRORS as error:
-            raise InfluxDBAccessError(f"{self.describe(error)}. {self._advise(error)}") from error
+            raise self._access_error(error) from error
+
+    def _access_error(self, error: Exception) -> InfluxDBAccessError:
+        text = f"{self.describe(error)}. {self._advise(error)}"
+        if not isinstance(error, ApiException):
+            return InfluxDBUnavailableError(text)
+        if bounds := _KEPT_FROM.findall(_message(error)):
+            return InfluxDBRetentionError(text, max(map(datetime.fromisoformat, bounds)))
+        if error.status == 429 or (error.status or 0) >= 500:
+            return InfluxDBUnavailableError(text)
+        return InfluxDBAccessError(text)
 
     def describe(self, error: Exception) -> str:
         """An error of the client in one line, without credentials."""
@@ -133,8 +168,13 @@ class InfluxDBStore:
     """Rows sent in one request."""
 
     def write(self, frame: pd.DataFrame) -> None:
-        """See `Store.write`; a batch is sent again, whole, for ``retry_seconds``."""
+        """See `Store.write`; a batch is sent again, whole, for ``retry_seconds``.
+
+        Raises:
+            InfluxDBRetentionError: some hours are too old; all others are stored.
+        """
         known = frame.dropna(how="all")
+        expired: ApiException | None = None
         seconds = self.influxdb.connect_timeout_seconds + self.influxdb.read_timeout_seconds
         with self.influxdb.get_client() as client:
             api = client.write_api(write_options=SYNCHRONOUS)
@@ -146,36 +186,108 @@ class InfluxDBStore:
                     data_frame_measurement_name=self.measurement,
                     write_precision=WritePrecision.S,  # type: ignore[arg-type]
                 )
-                # The client's own retries wait for a `Retry-After` of any length, and lose the
-                # server's message.
-                call_with_retries(
-                    partial(within, seconds, write_batch),
-                    _pause_after,
-                    RetryBudget(self.influxdb.retry_seconds),
-                    self.influxdb.describe,
-                )
+                try:
+                    # The client's own retries wait for a `Retry-After` of any length, and lose the
+                    # server's message.
+                    call_with_retries(
+                        partial(within, seconds, write_batch),
+                        _pause_after,
+                        RetryBudget(self.influxdb.retry_seconds),
+                        self.influxdb.describe,
+                    )
+                except ApiException as error:
+                    if not _KEPT_FROM.search(_message(error)):
+                        raise
+                    expired = error
+            if expired:
+                raise expired
 
     def read(
         self, fields: list[str], start: datetime | None = None, stop: datetime | None = None
     ) -> pd.DataFrame:
         """See `Store.read`; a query is not repeated, and ends in time."""
-        parameters = {
-            "bucket": self.influxdb.bucket,
-            "measurement": self.measurement,
-            "fields": fields,
-            "start": start or datetime(1970, 1, 1, tzinfo=UTC),
-            # A range without a stop ends now, and forecasts lie up to two days ahead.
-            "stop": stop or datetime.now(UTC) + timedelta(days=2),
-        }
+        start = start or KEPT_FOR_EVER
+        # A range without a stop ends now, and forecasts lie up to two days ahead.
+        stop = stop or datetime.now(UTC) + timedelta(days=2)
+        wanted = " or ".join(f"r._field == {flux_string(field)}" for field in fields)
+        answer = self._query(
+            f"from(bucket: {flux_string(self.influxdb.bucket)})"
+            f" |> range(start: {start.astimezone(UTC):%FT%TZ}, stop: {stop.astimezone(UTC):%FT%TZ})"
+            f" |> filter(fn: (r) => r._measurement == {flux_string(self.measurement)})"
+            f" |> filter(fn: (r) => {wanted})"
+            ' |> drop(columns: ["_start", "_stop", "_measurement"])'
+        )
+        return hourly_rows(_own_series(answer), fields)
+
+    def kept_from(self) -> datetime | None:
+        """See `Store.kept_from`; None if the token may not read the bucket's retention."""
+        with self.influxdb.get_client() as client:
+            try:
+                found = client.buckets_api().find_buckets(
+                    name=self.influxdb.bucket, org=self.influxdb.org
+                )
+            except ApiException as error:
+                if error.status in RETENTION_UNKNOWN:
+                    return None
+                raise
+        seconds = [rule.every_seconds for b in found.buckets or () for rule in b.retention_rules]
+        if not seconds:
+            return None
+        return datetime.now(UTC) - timedelta(seconds=seconds[0]) if seconds[0] else KEPT_FOR_EVER
+
+    def foreign_tags(self) -> list[str]:
+        """See `Store.foreign_tags`."""
+        answer = self._query(
+            'import "influxdata/influxdb/schema"\n'
+            f"schema.measurementTagKeys(bucket: {flux_string(self.influxdb.bucket)},"
+            f" measurement: {flux_string(self.measurement)}, start: 1970-01-01T00:00:00Z)"
+        )
+        keys = [key for table in _tables(answer) for key in table.get("_value", [])]
+        return sorted(str(key) for key in keys if key not in OWN_KEYS)
+
+    def _query(self, flux: str) -> str:
+        """The answer to a query as CSV, complete within the time limits of the connection."""
         with self.influxdb.get_client() as client:
 
-            def query() -> list[tuple[Any, ...]]:
-                records = client.query_api().query_stream(_QUERY, params=parameters)
-                return [(r.get_time(), *(r.values.get(f) for f in fields)) for r in records]
+            def query() -> str:
+                response = client.query_api().query_raw(flux, dialect=_DIALECT)
+                text: str = response.data.decode()
+                return text
 
-            seconds = self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds
-            rows = within(seconds, query)
-        return hourly_rows(pd.DataFrame(rows, columns=["time", *fields]), fields)
+            return within(self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds, query)
+
+
+def flux_string(text: str) -> str:
+    """A text as Flux quotes it: like JSON, except that ``${`` would start an expression."""
+    return json.dumps(text, ensure_ascii=False).replace("${", "\\${")
+
+
+def _own_series(answer: str) -> pd.DataFrame:
+    """Columns ``time`` and one per field, of the series without tags.
+
+    Tables with other columns are series of other programs, as each tag is a column.
+    """
+    own = [table for table in _tables(answer) if set(table.columns) == OWN_COLUMNS]
+    if not own:
+        return pd.DataFrame({"time": []})
+    points = pd.concat(own)
+    points["_value"] = pd.to_numeric(points["_value"], errors="coerce")
+    rows = points.pivot(index="_time", columns="_field", values="_value")
+    return rows.rename_axis(columns=None).reset_index(names="time")
+
+
+def _tables(answer: str) -> Iterator[pd.DataFrame]:
+    """The tables of an answer in CSV; tables with the same columns may come as one.
+
+    Raises:
+        QueryError: the query failed after the server had begun to answer.
+    """
+    for text in answer.split("\r\n\r\n"):
+        if text.strip():
+            table = pd.read_csv(StringIO(text), float_precision="round_trip")
+            if "error" in table.columns:
+                raise ApiException(status=500, reason=str(table["error"].iloc[0]))
+            yield table.iloc[:, 1:]
 
 
 def _message(error: ApiException) -> str:
@@ -195,12 +307,3 @@ def _pause_after(error: Exception, attempt: int) -> float | None:
     if error.status != 429 and error.status < 500:
         return None
     return retry_after(error.headers or {}) or backoff(attempt)
-
-
-_QUERY = """\
-from(bucket: bucket)
-    |> range(start: start, stop: stop)
-    |> filter(fn: (r) => r._measurement == measurement and contains(value: r._field, set: fields))
-    |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-    |> sort(columns: ["_time"])
-"""
