@@ -20,8 +20,14 @@ from demand_assets.orchestration.io_managers import (
     StoreIOManager,
 )
 from demand_assets.orchestration.partitions import daily_partitions
+from demand_assets.orchestration.reread import reread_job
 from demand_assets.orchestration.resources import InfluxDBResource, REDataResource
-from demand_assets.orchestration.sensors import current_day_sensor, missing_days_sensor
+from demand_assets.orchestration.sensors import (
+    current_day_sensor,
+    missing_days_sensor,
+    store_audit_sensor,
+)
+from demand_assets.orchestration.store_audit import store_is_complete
 from demand_assets.settings import PROJECT, Settings, load_settings_file
 
 MEASUREMENT = "demand"
@@ -39,10 +45,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             demand_dashboard,
             *build_forecast_assets(settings),
         ],
-        asset_checks=[build_store_check(partitions), today_is_fresh],
+        asset_checks=[build_store_check(partitions), today_is_fresh, store_is_complete],
         jobs=[
             jobs.demand_job,
             jobs.today_job,
+            jobs.restore_job,
+            reread_job,
             jobs.forecast_model_job,
             jobs.forecast_job,
             jobs.forecast_score_job,
@@ -50,6 +58,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         sensors=[
             current_day_sensor,
             missing_days_sensor,
+            store_audit_sensor,
             forecast_sensor,
             replaced_runs_sensor,
         ],

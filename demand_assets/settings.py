@@ -62,12 +62,6 @@ class Store:
     address: str
     """Where the store is, for people to read, without credentials."""
 
-    def matches(self, address: str) -> bool:
-        """Whether an address on record is this store. An embedded database may have been moved."""
-        if self.kind == "duckdb":
-            return address.startswith("DuckDB ")
-        return address == self.address
-
 
 class SettingError(ValueError):
     """A setting is missing or unusable. Its text names the environment variable."""
@@ -84,6 +78,10 @@ class Settings:
     data_dir: str = str(PROJECT / "data")
     refresh: timedelta = timedelta(minutes=10)
     settle: timedelta = timedelta(minutes=30)
+    audit: timedelta = timedelta(minutes=60)
+    """The pause between two audits of the store."""
+    reread_days: int = 31
+    """How many past days are read again once a day; 0 for none."""
     freshness: Freshness = field(default_factory=Freshness)
     forecast_at: time = time(12)
     """Madrid time at which the next day's demand is forecast."""
@@ -102,7 +100,11 @@ class Settings:
     def store(self) -> Store:
         if not self.influxdb_url:
             return Store("duckdb", f"DuckDB {self.database}")
-        return Store("influxdb", f"InfluxDB {self.influxdb_address}, bucket {self.influxdb_bucket}")
+        return Store(
+            "influxdb",
+            f"InfluxDB {self.influxdb_address}, organization {self.influxdb_org},"
+            f" bucket {self.influxdb_bucket}",
+        )
 
     @property
     def influxdb_address(self) -> str:
@@ -130,6 +132,8 @@ class Settings:
             data_dir=_data_dir(read("DEMAND_DATA_DIR", cls.data_dir, str), is_local=not url),
             refresh=read("DEMAND_REFRESH_MINUTES", cls.refresh, _minutes),
             settle=read("DEMAND_SETTLE_MINUTES", cls.settle, _minutes),
+            audit=read("DEMAND_AUDIT_MINUTES", cls.audit, _minutes),
+            reread_days=read("DEMAND_REREAD_DAYS", cls.reread_days, _days),
             freshness=Freshness.from_environment(environment),
             forecast_at=read("DEMAND_FORECAST_TIME", cls.forecast_at, _full_hour),
             page_url=read("DEMAND_PAGE_URL", None, _http_url),
@@ -202,6 +206,12 @@ def _file(text: str) -> str:
 def _at_least_one(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError("must be at least 1")
+    return number
+
+
+def _days(text: str) -> int:
+    if not 0 <= (number := int(text)) <= 366:
+        raise ValueError("must be from 0 to 366")
     return number
 
 

@@ -1,6 +1,6 @@
 """Days and hours: which hours a Madrid day has, and frames cut into days."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, timedelta
 from functools import lru_cache
 from itertools import groupby
@@ -23,6 +23,15 @@ def contiguous_ranges(days: Iterable[date], longest: int) -> Iterator[list[date]
         contiguous = [day for _, day in row]
         for start in range(0, len(contiguous), longest):
             yield contiguous[start : start + longest]
+
+
+def describe_days(days: Collection[date], most: int = 5) -> str:
+    """Days in words, such as ``2023-05-01 to 2023-05-03, 2023-06-01``; ranges after the first
+    ``most`` are counted only."""
+    ranges = list(contiguous_ranges(days, max(len(days), 1)))
+    shown = [f"{r[0]} to {r[-1]}" if len(r) > 1 else f"{r[0]}" for r in ranges[:most]]
+    more = sum(len(r) for r in ranges[most:])
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 @lru_cache(maxsize=512)  # used nine times for each day, and slow to construct

@@ -2,13 +2,15 @@
 
 import hashlib
 import math
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from demand_assets.demand.days import day_hours, utc_index
-from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE
+from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE, end_of, start_of
 
 
 def fingerprint(hours: pd.Series) -> str:
@@ -17,6 +19,33 @@ def fingerprint(hours: pd.Series) -> str:
     content = hashlib.sha256(utc_index(known).to_numpy("datetime64[s]").tobytes())
     content.update(known.to_numpy("float64").tobytes())
     return content.hexdigest()[:16]
+
+
+def hours_fingerprints(frame: pd.DataFrame, days: Iterable[date]) -> dict[date, str]:
+    """For each day a short text that changes if and only if its hours change, in any column.
+
+    Columns without a known hour do not count, so that a new series leaves the text of older days.
+
+    Args:
+        frame: hours by UTC start, sorted, one float column per field.
+        days: Madrid days; one without hours has the text of an empty day.
+    """
+    columns = []
+    for name in sorted(frame.columns):
+        known = frame[name].dropna()
+        columns.append(
+            (name.encode(), utc_index(known).to_numpy("datetime64[s]"), known.to_numpy())
+        )
+    fingerprints = {}
+    for day in days:
+        bounds = [int(moment.timestamp()) for moment in (start_of(day), end_of(day))]
+        content = hashlib.sha256()
+        for encoded, times, values in columns:
+            first, last = np.searchsorted(times, np.array(bounds, "datetime64[s]"))
+            if first < last:
+                content.update(encoded + times[first:last].tobytes() + values[first:last].tobytes())
+        fingerprints[day] = content.hexdigest()[:16]
+    return fingerprints
 
 
 def describe_samples(real: pd.Series | None) -> dict[str, Any]:

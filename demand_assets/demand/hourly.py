@@ -46,6 +46,17 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
     return frame.dropna(how="all")
 
 
+def with_earlier_hours(frame: pd.DataFrame, earlier: pd.DataFrame | None) -> pd.DataFrame:
+    """The frame of the newest answer, and the values that only the frame before it has.
+
+    An answer may know less than an earlier one, as caches of the API can be hours behind. A store
+    keeps such values, because points are never deleted.
+    """
+    if earlier is None or earlier.empty:
+        return frame
+    return frame.combine_first(earlier.reindex(columns=frame.columns)).astype("float64")
+
+
 def _hourly_means(samples: pd.Series | None) -> pd.Series:
     if samples is None:
         return pd.Series(dtype="float64")

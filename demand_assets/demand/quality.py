@@ -7,6 +7,7 @@ is decided in `orchestration/checks.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -27,11 +28,17 @@ class Finding:
     passed: bool
     text: str
     red: bool = False
-    figures: Mapping[str, float | str | datetime] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_hours(
-    frame: pd.DataFrame, missing: pd.DatetimeIndex, day: date, now: datetime
+    frame: pd.DataFrame,
+    missing: pd.DatetimeIndex,
+    day: date,
+    now: datetime,
+    *,
+    earlier_hours: int = 0,
+    is_final: bool = False,
 ) -> Finding:
     """Whether all hours that are over are measured, and from all their samples.
 
@@ -40,6 +47,8 @@ def check_hours(
         missing: UTC instants of missing samples, see `samples.missing_samples`.
         day: the Madrid day.
         now: the present, aware.
+        earlier_hours: how many measured hours of the frame the newest answer lacks.
+        is_final: no other answer is expected, so that missing hours need no action.
     """
     hours, expected = int(frame[REAL].count()), len(day_hours(day))
     text = f"{hours} of {expected} hours" + ("." if now >= end_of(day) else " so far.")
@@ -47,10 +56,15 @@ def check_hours(
         text += f" {len(missing)} samples are missing: {_describe_gaps(missing)}."
     measured = pd.DatetimeIndex(frame.index[frame[REAL].notna()])
     hours_missing = missing.floor("h").difference(measured)
+    if earlier_hours:
+        text += f" {earlier_hours} of them are of an earlier answer, as the newest one lacks them."
+    late = not hours_missing.empty and now > end_of(day) + HOURS_ARE_EXPECTED_WITHIN
+    if late and is_final:
+        text += " The operator keeps answering the same: the day is closed short."
     return Finding(
         passed=missing.empty,
         text=text,
-        red=not hours_missing.empty and now > end_of(day) + HOURS_ARE_EXPECTED_WITHIN,
+        red=late and not is_final,
         figures={"hours": hours, "hours_expected": expected, "samples_missing": len(missing)},
     )
 

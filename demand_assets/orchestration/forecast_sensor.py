@@ -3,10 +3,11 @@
 What is due is decided in `planning/forecast_plans.py`.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from demand_assets.demand.days import contiguous_ranges, describe_days
 from demand_assets.orchestration import jobs, keys, ledger_reader, tags
 from demand_assets.orchestration.assets.forecast import newest_models
 from demand_assets.orchestration.ledger_reader import newest_materializations
@@ -14,11 +15,12 @@ from demand_assets.orchestration.metadata import metadata_of
 from demand_assets.orchestration.planning import forecast_plans as plans
 from demand_assets.orchestration.planning.plans import PRIORITY_OPEN, PlannedRun
 from demand_assets.orchestration.sensors import run_request
-from demand_assets.settings import Settings
+from demand_assets.settings import DAYS_PER_RUN, Settings
 
 SCORED_DAYS = 14
 """How many past days are scored unless a person requests more."""
 MOST_RUNS_READ = 10
+DAY_TAGS = (tags.RANGE_START, tags.RANGE_END)
 
 
 @dg.sensor(
@@ -33,6 +35,9 @@ def forecast_sensor(
     that changes, and the scores of closed days."""
     instance, at = context.instance, settings.forecast_at
     ledger = ledger_reader.read_ledger(instance, settings, datetime.now(UTC))
+    if lost := ledger.lost_days():
+        waits = f"Forecasts wait until lost days are in the store again: {describe_days(lost)}."
+        return dg.SensorResult(skip_reason=dg.SkipReason(waits))
     recent = [ledger.today - timedelta(days=n) for n in range(-1, SCORED_DAYS + 1)]
     models = newest_models(instance, recent[:2], settings)
     records = newest_materializations(instance, keys.DEMAND_FORECAST, recent)
@@ -41,15 +46,25 @@ def forecast_sensor(
     records = newest_materializations(instance, keys.DEMAND_FORECAST_SCORE, recent)
     scored_at = {day: _time(record.timestamp) for day, record in records.items()}
 
+    lost_forecasts = sorted(ledger.audit.lost_forecasts) if ledger.audit else []
+    records = newest_materializations(instance, keys.DEMAND_FORECAST, lost_forecasts)
+    lost_forecasts = plans.lost_forecasts(
+        ledger, {day: _time(record.timestamp) for day, record in records.items()}
+    )
     month, no_model = plans.due_model(ledger, models, at)
     due = [(keys.MODEL_JOB, month)] if month else []
     due += [(keys.FORECAST_JOB, d) for d in plans.due_forecasts(ledger, forecasts, models, at)]
     due += [(keys.SCORE_JOB, d) for d in plans.due_scores(ledger, made_at, scored_at)]
+    planned = [PlannedRun([day], PRIORITY_OPEN, job=job) for job, day in due]
+    planned += [
+        PlannedRun(days, PRIORITY_OPEN, job=keys.FORECAST_JOB)
+        for days in contiguous_ranges(lost_forecasts, DAYS_PER_RUN)
+    ]
     requests: list[dg.RunRequest] = []
-    for job, day in due:
-        runs = _past_runs(instance, job, day)
-        if plans.may_be_requested(job, runs, ledger.now, settings.refresh):
-            requests.append(run_request(PlannedRun([day], PRIORITY_OPEN, job=job)))
+    for run in planned:
+        runs = _past_runs(instance, run)
+        if plans.may_be_requested(run.job, runs, ledger.now, settings.refresh):
+            requests.append(run_request(run))
     if requests:
         return dg.SensorResult(run_requests=requests)
     if month:
@@ -58,16 +73,20 @@ def forecast_sensor(
     return dg.SensorResult(skip_reason=dg.SkipReason(f"{nothing} {no_model}"))
 
 
-def _past_runs(instance: dg.DagsterInstance, job: str, day: date) -> list[plans.PastRun]:
-    """The last runs of a job for a partition, newest first."""
-    of_day = dg.RunsFilter(job_name=job, tags={tags.PARTITION: day.isoformat()})
+def _past_runs(instance: dg.DagsterInstance, planned: PlannedRun) -> list[plans.PastRun]:
+    """The last runs of the same job for the same days, newest first."""
+    request = run_request(planned)
+    days = {name: request.tags[name] for name in DAY_TAGS if name in request.tags}
+    if request.partition_key:
+        days = {tags.PARTITION: request.partition_key}
+    of_days = dg.RunsFilter(job_name=planned.job, tags=days)
     return [
         plans.PastRun(
             under_way=record.dagster_run.status in ledger_reader.UNDER_WAY,
             succeeded=record.dagster_run.status == dg.DagsterRunStatus.SUCCESS,
             ended=ledger_reader.ended_at(record),
         )
-        for record in instance.get_run_records(of_day, limit=MOST_RUNS_READ)
+        for record in instance.get_run_records(of_days, limit=MOST_RUNS_READ)
     ]
 
 

@@ -5,8 +5,8 @@ are written and read belongs in `stores/`.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from typing import ClassVar, TypeVar
 
 import dagster as dg
@@ -14,14 +14,16 @@ import pandas as pd
 from pydantic import Field
 from upath import UPath
 
-from demand_assets.demand.days import frames_by_day
+from demand_assets.demand.days import describe_days, frames_by_day
+from demand_assets.grid import TIME_ZONE, start_of
 from demand_assets.orchestration import metadata
 from demand_assets.orchestration.resources import InfluxDBResource
 from demand_assets.redata import Answer
-from demand_assets.stores import Store
+from demand_assets.stores import ExpiredHoursError, Store
 from demand_assets.stores.duckdb_store import TABLE, DuckDBStore
 from demand_assets.stores.influxdb import InfluxDBStore
 from demand_assets.stores.partition_files import (
+    PartitionFileError,
     decode_frame,
     decode_json,
     encode_frame,
@@ -80,6 +82,27 @@ class ParquetFrameIOManager(_PartitionFilesIOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         return pd.concat(self._read(context, decode_frame).values())
 
+    def stored_frame(self, asset: dg.AssetKey, key: str) -> pd.DataFrame | None:
+        """The frame of a partition; None if there is no file, or it is unreadable."""
+        folder = UPath(self.base_dir).joinpath(*asset.path)
+        try:
+            return read_partition(folder, key, self.extension, decode_frame, asset.path[-1])
+        except PartitionFileError:
+            return None
+
+
+def expired_failure(keys: Sequence[str], kept_from: datetime) -> dg.Failure:
+    """The failure of days that the store would drop, as they are older than it keeps hours."""
+    return dg.Failure(
+        f"{describe_days([date.fromisoformat(key) for key in keys])} is older than the bucket keeps"
+        f" hours: it drops all before {kept_from.astimezone(TIME_ZONE):%F %R}, Madrid time. Set"
+        " DEMAND_START_DATE to a later day, or extend the bucket's retention.",
+        metadata={
+            metadata.FAILED_DAYS: dg.MetadataValue.json(list(keys)),
+            metadata.KEPT_FROM: dg.MetadataValue.timestamp(kept_from),
+        },
+    )
+
 
 class StoreIOManager(dg.ConfigurableIOManager):
     """Keeps partitions of a frame in a store of hours; assets can also use it to read the store.
@@ -95,8 +118,19 @@ class StoreIOManager(dg.ConfigurableIOManager):
         """The store that the configuration names."""
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
-        """Write a partition's or a range's points; return once all are acknowledged."""
-        self.store.write(obj)
+        """Write a partition's or a range's points; return once all are acknowledged.
+
+        Raises:
+            Failure: the store dropped hours that are older than it keeps; names their days.
+        """
+        try:
+            self.store.write(obj)
+        except ExpiredHoursError as error:
+            starts = {
+                key: start_of(date.fromisoformat(key)) for key in context.asset_partition_keys
+            }
+            expired = [key for key, start in starts.items() if start < error.kept_from]
+            raise expired_failure(expired, error.kept_from) from error
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The points of a partition, of a range or, without partitions, all of them."""
@@ -112,6 +146,18 @@ class StoreIOManager(dg.ConfigurableIOManager):
     ) -> pd.DataFrame:
         """The hours in [start, stop), see `Store.read`."""
         return self.store.read(fields, start, stop)
+
+    def write(self, frame: pd.DataFrame) -> None:
+        """See `Store.write`."""
+        self.store.write(frame)
+
+    def kept_from(self) -> datetime | None:
+        """See `Store.kept_from`."""
+        return self.store.kept_from()
+
+    def foreign_tags(self) -> list[str]:
+        """See `Store.foreign_tags`."""
+        return self.store.foreign_tags()
 
 
 class InfluxDBIOManager(StoreIOManager):

@@ -17,12 +17,17 @@ DEMAND_JOB = "demand_job"
 """The ingest assets of any days."""
 TODAY_JOB = "today_job"
 """The ingest assets of today, and the dashboard."""
+RESTORE_JOB = "restore_job"
+"""The points of any days, from the frames on disk."""
+REREAD_JOB = "reread_job"
+"""Looks for revisions of the last days."""
 MODEL_JOB = "forecast_model_job"
 FORECAST_JOB = "forecast_job"
 SCORE_JOB = "forecast_score_job"
 TARGET_OF_JOB = {
     DEMAND_JOB: INFLUX_DEMAND_POINTS,
     TODAY_JOB: INFLUX_DEMAND_POINTS,
+    RESTORE_JOB: INFLUX_DEMAND_POINTS,
     FORECAST_JOB: DEMAND_FORECAST,
     MODEL_JOB: DEMAND_FORECAST_MODEL,
     SCORE_JOB: DEMAND_FORECAST_SCORE,
@@ -34,6 +39,7 @@ HOURS_ARE_COMPLETE = "hours_are_complete"
 DEMAND_IS_PLAUSIBLE = "demand_is_plausible"
 FORECAST_IS_PRESENT = "forecast_is_present"
 STORE_MATCHES_FRAME = "store_matches_frame"
+STORE_IS_COMPLETE = "store_is_complete"
 MODEL_BEATS_NAIVE = "model_beats_naive"
 
 INGEST_GROUP, FORECAST_GROUP, DASHBOARD_GROUP = "electricity_demand", "forecast", "dashboards"

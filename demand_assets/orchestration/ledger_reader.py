@@ -4,7 +4,9 @@ What the states of days are belongs in `planning/ledger.py`.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -12,13 +14,19 @@ from demand_assets.demand.days import days_between
 from demand_assets.grid import local_date
 from demand_assets.orchestration import keys, metadata, tags
 from demand_assets.orchestration.dagster_internals.backfills import backfills_under_way
-from demand_assets.orchestration.planning.ledger import Attempt, Ledger, Stored
+from demand_assets.orchestration.planning.ledger import Attempt, Audit, Ledger, Stored
 from demand_assets.settings import Settings
+from demand_assets.stores.duckdb_store import DuckDBLockedError
+from demand_assets.stores.influxdb import InfluxDBUnavailableError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in FINISHED]
+UNAVAILABLE = {error.__name__ for error in (InfluxDBUnavailableError, DuckDBLockedError)}
+"""Errors that end by themselves once the store answers again."""
 MOST_IDS_IN_A_QUERY = 5_000
 """Dagster allows 10,000 records; 5,000 days are 13 years."""
+MOST_REVISIONS_READ = 400
+"""Observations, the newest ones. A look for revisions makes one for each revised day."""
 MOST_FAILURES_READ = 20
 """Failed runs whose errors are read, the newest ones, as each takes a query. Older ones count as
 failed as a whole, and are among the newest again after their next attempt."""
@@ -28,24 +36,56 @@ def read_ledger(instance: dg.DagsterInstance, settings: Settings, now: datetime)
     """The state of all days since ``settings.start_date``; ``now`` is the present, aware."""
     # Read before and after the rest: a run that starts or ends meanwhile is seen as under way.
     under_way = _read_under_way(instance, now)
-    everywhere = {
-        day: _stored(record)
-        for day, record in newest_materializations(instance, keys.INFLUX_DEMAND_POINTS).items()
-        if day >= settings.start_date
-    }
-    elsewhere = {
-        day
-        for day, one in everywhere.items()
-        if one.store and not settings.store.matches(one.store)
-    }
+    stored = read_stored(instance)
+    for day, revised_at in _read_revisions(instance).items():
+        if day in stored:
+            stored[day] = replace(stored[day], revised_at=revised_at)
     return Ledger(
         now=now,
         settle=settings.settle,
-        stored={day: one for day, one in everywhere.items() if day not in elsewhere},
+        stored={day: one for day, one in stored.items() if day >= settings.start_date},
         attempts=_read_attempts(instance, settings.start_date),
         under_way={**under_way, **_read_under_way(instance, now)},
-        elsewhere=frozenset(elsewhere),
+        audit=read_audit(instance),
+        last_reread=_read_last_reread(instance),
     )
+
+
+def read_stored(
+    instance: dg.DagsterInstance, days: Collection[date] | None = None
+) -> dict[date, Stored]:
+    """The last materialization of the points of each day that has one, by default of all days."""
+    records = newest_materializations(instance, keys.INFLUX_DEMAND_POINTS, days)
+    return {day: _stored(record) for day, record in records.items()}
+
+
+def read_audit(instance: dg.DagsterInstance) -> Audit | None:
+    """The last audit of the store, by the sensor or in a run."""
+    # Results of runs that have not evaluated the check yet have no evaluation.
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(keys.INFLUX_DEMAND_POINTS, keys.STORE_IS_COMPLETE), limit=5
+    )
+    for record in history:
+        if record.evaluation and metadata.AUDIT in record.evaluation.metadata:
+            return metadata.audit_from_json(record.evaluation.metadata[metadata.AUDIT].value)
+    return None
+
+
+def _read_revisions(instance: dg.DagsterInstance) -> dict[date, datetime]:
+    """When the API was last seen to have changed a day."""
+    observations = instance.fetch_observations(
+        dg.AssetRecordsFilter(asset_key=keys.INFLUX_DEMAND_POINTS), limit=MOST_REVISIONS_READ
+    ).records
+    revisions: dict[date, datetime] = {}
+    for record in observations:  # the newest comes first
+        day = date.fromisoformat(str(record.partition_key))
+        revisions.setdefault(day, datetime.fromtimestamp(record.timestamp, UTC))
+    return revisions
+
+
+def _read_last_reread(instance: dg.DagsterInstance) -> datetime | None:
+    newest = instance.get_run_records(dg.RunsFilter(job_name=keys.REREAD_JOB), limit=1)
+    return newest[0].create_timestamp.replace(tzinfo=UTC) if newest else None
 
 
 def newest_materializations(
@@ -100,15 +140,23 @@ def ended_at(record: dg.RunRecord) -> datetime:
 
 def _stored(record: dg.EventLogRecord) -> Stored:
     values = metadata.metadata_of(record)
-    last_hour = values.get("last_hour")
+
+    def instant(name: str) -> datetime | None:
+        return None if values.get(name) is None else datetime.fromtimestamp(values[name], UTC)
+
+    written_at = datetime.fromtimestamp(record.timestamp, UTC)
     return Stored(
-        at=datetime.fromtimestamp(record.timestamp, UTC),
+        at=instant(metadata.ANSWERED_AT) or written_at,
         hours=values.get("hours"),
         hours_expected=values.get("hours_expected"),
-        last_hour=None if last_hour is None else datetime.fromtimestamp(last_hour, UTC),
+        last_hour=instant("last_hour"),
         fingerprint=values.get(metadata.FINGERPRINT),
         morning_fingerprint=values.get(metadata.MORNING_FINGERPRINT),
-        store=values.get(metadata.STORE),
+        hours_fingerprint=values.get(metadata.HOURS_FINGERPRINT),
+        written_at=written_at,
+        same_answers=values.get(metadata.SAME_ANSWERS, 1),
+        unchanged_since=instant(metadata.UNCHANGED_SINCE),
+        restores=values.get(metadata.RESTORES, 0),
     )
 
 
@@ -133,6 +181,7 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
     run = record.dagster_run
     days = days_of(run)
     failed_days, error = [], "the run ended without an error"
+    store_unavailable, kept_from = False, None
     if failures is None:
         failed_days, error = days, f"see run {run.run_id[:8]}"
     for entry in failures or ():
@@ -142,10 +191,11 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
             failed_days = [date.fromisoformat(str(key)) for key in named.value]  # type: ignore[union-attr]
         elif entry.step_key == keys.INFLUX_DEMAND_POINTS.to_python_identifier():
             failed_days = days  # the store is unreachable, which no single day causes
-        if cause := data.error:
-            while cause.cause:
-                cause = cause.cause
-            last_line = cause.message.strip().splitlines()[-1]
+        if bound := details.get(metadata.KEPT_FROM):
+            kept_from = datetime.fromtimestamp(bound.value, UTC)  # type: ignore[arg-type]
+        if chain := _causes(data.error):
+            store_unavailable = any(one.cls_name in UNAVAILABLE for one in chain)
+            last_line = chain[-1].message.strip().splitlines()[-1]
             error = last_line.removeprefix(f"{dg.Failure.__module__}.Failure: ")
     return Attempt(
         run_id=run.run_id,
@@ -154,7 +204,14 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
         days=tuple(days),
         failed_days=frozenset(failed_days),
         error=error,
+        store_unavailable=store_unavailable,
+        kept_from=kept_from,
     )
+
+
+def _causes(error: Any) -> list[Any]:
+    """An error as Dagster stores it, and its causes, the innermost last."""
+    return [error, *_causes(error.cause)] if error else []
 
 
 def _read_under_way(

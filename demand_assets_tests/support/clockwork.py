@@ -51,6 +51,8 @@ class Clockwork:
     """The results that a sensor recorded, and when."""
     runs: list[tuple[datetime, str, str, bool]] = field(default_factory=list)
     """When a run was requested, its first day, its last day, and its success."""
+    jobs: list[str] = field(default_factory=list)
+    """The job of each of the runs."""
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def at(self, moment: datetime) -> "Clockwork":
@@ -70,7 +72,7 @@ class Clockwork:
                 instance=self.project.instance,
                 definitions=self.project.definitions,
                 cursor=self.cursors.get(name),
-                resources={"settings": self.project.settings},
+                resources=self.project.resources(),
             ) as context:
                 result = self.project.definitions.resolve_sensor_def(name)(context)
             assert isinstance(result, SensorResult)
@@ -84,9 +86,9 @@ class Clockwork:
 
     def _execute(self, request: RunRequest) -> None:
         now = datetime.now(UTC)
-        first = request.tags.get(tags.RANGE_START, request.partition_key)
-        last = request.tags.get(tags.RANGE_END, request.partition_key)
-        assert first and last
+        first = request.tags.get(tags.RANGE_START, request.partition_key) or ""
+        last = request.tags.get(tags.RANGE_END, request.partition_key) or ""
+        assert (first and last) or request.job_name == keys.REREAD_JOB
         job = self.project.definitions.resolve_job_def(request.job_name or "")
         result = job.execute_in_process(
             partition_key=request.partition_key,
@@ -95,6 +97,7 @@ class Clockwork:
             raise_on_error=False,
         )
         self.runs.append((now, first, last, result.success))
+        self.jobs.append(request.job_name or "")
 
     def launch_backfill(self, first: str, last: str) -> PartitionBackfill:
         """A backfill as the web page creates it; there is no daemon that would start its runs."""

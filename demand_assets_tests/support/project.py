@@ -4,12 +4,15 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
-from demand_assets.definitions import build_definitions
+from demand_assets.definitions import build_definitions, demand_store
+from demand_assets.orchestration import keys
+from demand_assets.orchestration.io_managers import ParquetFrameIOManager
 from demand_assets.settings import Settings
 
 ASSETS = ("raw_ree_json", "hourly_demand_frame", "influx_demand_points")
@@ -22,7 +25,9 @@ class Project:
     folder: Path
     api: str
     instance: DagsterInstance
-    settings: Settings = field(default_factory=lambda: Settings(start_date=date(2021, 1, 1)))
+    settings: Settings = field(
+        default_factory=lambda: Settings(start_date=date(2021, 1, 1), reread_days=0)
+    )
     retry_seconds: float = 4.0
     """Short, as some tests wait for its end; long enough for a request on a busy machine."""
 
@@ -47,6 +52,14 @@ class Project:
             "dagster/asset_partition_range_end": last,
         }
         return job.execute_in_process(tags=tags, instance=self.instance, raise_on_error=False)
+
+    def resources(self) -> dict[str, Any]:
+        """What sensors use."""
+        return {
+            "settings": self.settings,
+            keys.STORE_RESOURCE: demand_store(self.settings),
+            keys.FRAME_FILES: ParquetFrameIOManager(base_dir=self.settings.data_dir),
+        }
 
     def stored(self) -> pd.DataFrame:
         """All hours in the embedded database."""

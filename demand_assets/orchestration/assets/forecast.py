@@ -14,6 +14,7 @@ import pandas as pd
 from upath import UPath
 
 from demand_assets.demand.days import contiguous_ranges, day_hours, frames_by_day
+from demand_assets.demand.figures import hours_fingerprints
 from demand_assets.forecast import (
     HISTORY_DAYS,
     TRAINED_MODEL,
@@ -149,7 +150,12 @@ def demand_forecast(
         context.add_asset_metadata(figures, partition_key=day.isoformat())
     if errors:
         raise _failure(errors, list(forecasts))
-    return pd.DataFrame(pd.concat(forecasts.values()))
+    frame = pd.DataFrame(pd.concat(forecasts.values()))
+    for day, text in hours_fingerprints(frame, forecasts).items():
+        context.add_asset_metadata(
+            {metadata.HOURS_FINGERPRINT: text}, partition_key=day.isoformat()
+        )
+    return frame
 
 
 def demand_forecast_score(

@@ -6,7 +6,7 @@ Each takes one day or a contiguous range in one run, and adds metadata to every 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import dagster as dg
 import pandas as pd
@@ -14,13 +14,21 @@ import pandas as pd
 from demand_assets.dashboards.day_chart import day_markdown, sparkline
 from demand_assets.demand.days import frames_by_day
 from demand_assets.demand.errors import DayError, ImplausibleDemandError
-from demand_assets.demand.figures import describe_frame, describe_samples, fingerprint
-from demand_assets.demand.hourly import hourly_frame
+from demand_assets.demand.figures import (
+    describe_frame,
+    describe_samples,
+    fingerprint,
+    hours_fingerprints,
+)
+from demand_assets.demand.hourly import hourly_frame, with_earlier_hours
 from demand_assets.demand.quality import Finding, check_forecast, check_hours, check_plausible
 from demand_assets.demand.samples import missing_samples
-from demand_assets.grid import COLUMNS, REAL, REAL_DEMAND, SERIES, TIME_ZONE
+from demand_assets.grid import COLUMNS, REAL, REAL_DEMAND, SERIES, TIME_ZONE, start_of
 from demand_assets.orchestration import keys, metadata
 from demand_assets.orchestration.checks import check_result, frame_check_specs, record_by_day
+from demand_assets.orchestration.io_managers import ParquetFrameIOManager, expired_failure
+from demand_assets.orchestration.ledger_reader import newest_materializations, read_stored
+from demand_assets.orchestration.planning.ledger import Stored, answer_history, is_final
 from demand_assets.orchestration.resources import REDataResource
 from demand_assets.redata import (
     Answer,
@@ -30,6 +38,7 @@ from demand_assets.redata import (
     read_series,
 )
 from demand_assets.settings import DAYS_PER_RUN, Settings
+from demand_assets.stores import Store
 
 CODE_VERSION = " ".join(f"{series.column}={series.api_id}" for series in SERIES)
 """Partitions that were materialized with other series are shown as outdated in the web page."""
@@ -89,11 +98,14 @@ def raw_ree_json(context: dg.AssetExecutionContext, redata: REDataResource) -> d
 
 
 def hourly_demand_frame(
-    context: dg.AssetExecutionContext, raw_ree_json: dict[str, Answer]
+    context: dg.AssetExecutionContext,
+    raw_ree_json: dict[str, Answer],
+    frame_files: dg.ResourceParam[ParquetFrameIOManager],
 ) -> Iterator[dg.Output[Any]]:
     """Hourly means in MW by UTC start of the hour: `RealDemand` for hours that are over,
-    `ForecastDemand` for the whole day."""
+    `ForecastDemand` for the whole day. Hours that only an earlier answer had are kept."""
     now = datetime.now(UTC)
+    stored = read_stored(context.instance, _days(context))
     outcomes: dict[date, pd.DataFrame | DayError] = {}
     refused: dict[str, list[dg.AssetCheckResult]] = {}
     checked: dict[str, list[dg.AssetCheckResult]] = {}
@@ -101,8 +113,10 @@ def hourly_demand_frame(
         key = day.isoformat()
         try:
             samples = read_samples(raw_ree_json[key], day)
-            outcomes[day] = frame = hourly_frame(samples, day, now=now)
+            answered = hourly_frame(samples, day, now=now)
             plausible = check_plausible(samples, day)
+            earlier = frame_files.stored_frame(keys.HOURLY_DEMAND_FRAME, key)
+            outcomes[day] = frame = with_earlier_hours(answered, earlier)
         except DayError as error:
             outcomes[day] = error
             if isinstance(error, ImplausibleDemandError):
@@ -111,7 +125,17 @@ def hourly_demand_frame(
             continue
         missing = missing_samples(samples, day, now=now)
         checked[key] = [
-            check_result(keys.HOURS_ARE_COMPLETE, check_hours(frame, missing, day, now)),
+            check_result(
+                keys.HOURS_ARE_COMPLETE,
+                check_hours(
+                    frame,
+                    missing,
+                    day,
+                    now,
+                    earlier_hours=int(frame[REAL].count() - answered[REAL].count()),
+                    is_final=_is_final(frame, day, stored, now),
+                ),
+            ),
             check_result(keys.DEMAND_IS_PLAUSIBLE, plausible),
             check_result(keys.FORECAST_IS_PRESENT, check_forecast(frame, day)),
         ]
@@ -129,31 +153,80 @@ def influx_demand_points(
     context: dg.AssetExecutionContext,
     hourly_demand_frame: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
+    demand_store: dg.ResourceParam[Store],
 ) -> pd.DataFrame:
     """The hours as points of measurement `demand`, one field for each series, no tags. A green
     partition means: the store has acknowledged every point of that day."""
+    days, now = _days(context), datetime.now(UTC)
     # Frames of an earlier version may lack a series.
     hours = hourly_demand_frame.reindex(columns=COLUMNS)
-    address = settings.store.address
-    for key, frame in frames_by_day(hours, context.partition_keys).items():
-        day = date.fromisoformat(key)
-        known_at_issue = frame.index < datetime.combine(day, settings.forecast_at, TIME_ZONE)
-        _add_metadata(
-            context,
-            key,
-            {
-                **{s.name: sparkline(frame[s.column], day) for s in SERIES},
-                "picture": dg.MetadataValue.md(day_markdown(frame, day)),
-                metadata.STORE: address,
-                "points": len(frame),
-                **describe_frame(frame, day),
-                metadata.FINGERPRINT: fingerprint(frame[REAL]),
-                metadata.MORNING_FINGERPRINT: fingerprint(frame.loc[known_at_issue, REAL]),
-            },
+    frames = frames_by_day(hours, context.partition_keys)
+    fingerprints = hours_fingerprints(hours, days)
+    previous = read_stored(context.instance, days)
+    answers = newest_materializations(context.instance, keys.HOURLY_DEMAND_FRAME, days)
+    described: dict[str, dict[str, Any]] = {}
+    for day in days:
+        # A frame that was loaded by other means is as old as this run.
+        answered_at = datetime.fromtimestamp(answers[day].timestamp, UTC) if day in answers else now
+        history = answer_history(previous.get(day), fingerprints[day], answered_at, now)
+        key = day.isoformat()
+        described[key] = metadata.metadata_values(
+            _describe_points(frames[key], day, settings) | metadata.of_history(history)
         )
-    days = len(context.partition_keys)
-    context.log.info(f"Writing {len(hours)} points of {days} days to {address}.")
+    kept_from = demand_store.kept_from()
+    if kept_from and start_of(days[0]) < kept_from:
+        _store_kept_days(context, demand_store, hours, described, kept_from)
+    for key, values in described.items():
+        context.add_asset_metadata(values, partition_key=key)
+    context.log.info(
+        f"Writing {len(hours)} points of {len(days)} days to {settings.store.address}."
+    )
     return hours
+
+
+def _describe_points(frame: pd.DataFrame, day: date, settings: Settings) -> dict[str, Any]:
+    known_at_issue = frame.index < datetime.combine(day, settings.forecast_at, TIME_ZONE)
+    return {
+        **{s.name: sparkline(frame[s.column], day) for s in SERIES},
+        "picture": dg.MetadataValue.md(day_markdown(frame, day)),
+        metadata.STORE: settings.store.address,
+        "points": len(frame),
+        **describe_frame(frame, day),
+        metadata.FINGERPRINT: fingerprint(frame[REAL]),
+        metadata.MORNING_FINGERPRINT: fingerprint(frame.loc[known_at_issue, REAL]),
+    }
+
+
+def _store_kept_days(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    hours: pd.DataFrame,
+    described: Mapping[str, Mapping[str, Any]],
+    kept_from: datetime,
+) -> NoReturn:
+    """Store the days that the store keeps, record each, and fail for the older ones.
+
+    A range succeeds or fails as a whole, so the days are recorded one by one.
+    """
+    expired = [key for key in described if start_of(date.fromisoformat(key)) < kept_from]
+    kept = [key for key in described if key not in expired]
+    if kept:
+        store.write(hours.loc[start_of(date.fromisoformat(kept[0])) :])
+    for key in kept:
+        context.log_event(
+            dg.AssetMaterialization(
+                keys.INFLUX_DEMAND_POINTS, partition=key, metadata=described[key]
+            )
+        )
+    raise expired_failure(expired, kept_from)
+
+
+def _is_final(frame: pd.DataFrame, day: date, stored: Mapping[date, Stored], now: datetime) -> bool:
+    """Whether the API has answered the same so often that no other answer is expected."""
+    previous = stored.get(day)
+    fingerprint_of_day = hours_fingerprints(frame, [day])[day]
+    history = answer_history(previous, fingerprint_of_day, now, now)
+    return is_final(history.same_answers, history.unchanged_since or now, now)
 
 
 def _log_progress(context: dg.AssetExecutionContext, days: int) -> Callable[[int, int], None]:

@@ -107,6 +107,14 @@ def due_forecasts(
     return due
 
 
+def lost_forecasts(ledger: Ledger, made_at: Mapping[date, datetime]) -> list[date]:
+    """Days whose forecast the last audit did not find in the store, and which were not made since.
+
+    ``made_at`` are the times of the newest forecasts of the lost days.
+    """
+    return [day for day, at in made_at.items() if ledger.audit and at < ledger.audit.at]
+
+
 def due_scores(
     ledger: Ledger, forecasts: Mapping[date, datetime], scores: Mapping[date, datetime]
 ) -> list[date]:

@@ -27,7 +27,7 @@ from sqlalchemy import Engine, event
 from demand_assets.orchestration import ledger_reader, tags
 from demand_assets.orchestration.dagster_internals.event_log import PooledSqliteEventLogStorage
 from demand_assets.orchestration.keys import DEMAND_JOB
-from demand_assets.orchestration.ledger_reader import MOST_FAILURES_READ, read_ledger
+from demand_assets.orchestration.ledger_reader import MOST_FAILURES_READ
 from demand_assets.orchestration.planning.ledger import State
 from demand_assets_tests.support.clockwork import POINTS, Clockwork, clockwork
 from demand_assets_tests.support.ledgers import HOURS, MINUTES, madrid, may, may_range
@@ -274,16 +274,6 @@ def test_a_run_that_lost_its_events_is_repeated(tmp_path: Path) -> None:
 
 
 # The reader of the ledger
-
-
-def test_days_in_another_store_are_missing_in_this_one(tmp_path: Path) -> None:
-    with clockwork(tmp_path, NOON) as system:
-        assert system.project.materialize("2023-05-18", "2023-05-19").success
-        elsewhere = replace(system.project.settings, influxdb_url="http://ana:secret@influx:8086")
-        ledger = read_ledger(system.project.instance, elsewhere, datetime.now(UTC))
-        assert ledger.days(State.MISSING) == may(18, 19)
-        assert elsewhere.store.address == "InfluxDB http://influx:8086, bucket capstone7"
-        assert not system.ledger().days(State.MISSING)
 
 
 def test_the_settings_decide_the_first_day_and_when_a_day_has_settled(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """The state of a day, and when today is due for a refresh."""
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import pytest
 
-from demand_assets.orchestration.planning.ledger import Ledger, State, Stored
+from demand_assets.orchestration.planning.ledger import State, Stored
 from demand_assets_tests.support.ledgers import (
     HOURS,
     MINUTES,
@@ -82,11 +82,6 @@ def test_days_are_those_since_the_first_stored_one_and_earlier_failed_ones() -> 
     assert days.days(State.MISSING) == may(7, 9, 10)
     assert days.days(State.FAILED) == may(1)
     assert days.days(*State) == [*may(1), *may_range(6, 10)]
-
-
-def test_days_in_another_store_are_missing_here() -> None:
-    here = Ledger(NOON_AFTER, timedelta(), {}, {}, elsewhere=frozenset(may(8)))
-    assert here.days(State.MISSING) == may(8, 9, 10)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,27 @@
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from demand_assets.demand.days import days_between
 from demand_assets.grid import TIME_ZONE, end_of, local_date, start_of
 from demand_assets.orchestration import tags
-from demand_assets.orchestration.keys import DEMAND_JOB, TODAY_JOB
-from demand_assets.orchestration.planning.ledger import Attempt, Ledger, State, Stored
+from demand_assets.orchestration.keys import DEMAND_JOB, REREAD_JOB, RESTORE_JOB, TODAY_JOB
+from demand_assets.orchestration.planning.ledger import (
+    Attempt,
+    Audit,
+    Ledger,
+    State,
+    Stored,
+    answer_history,
+)
 from demand_assets.orchestration.planning.plans import (
     MOST_REQUESTS,
     Plan,
     PlannedRun,
+    plan_lost_days,
     plan_missing_days,
     plan_open_days,
 )
@@ -41,6 +50,10 @@ def missing(ledger: Ledger) -> Plan:
     return plan_missing_days(ledger, REFRESH, LONGEST)
 
 
+def open_days(ledger: Ledger) -> Plan:
+    return plan_open_days(ledger, REFRESH, LONGEST)
+
+
 def days(plan: Plan) -> list[list[date]]:
     return [run.days for run in plan.runs]
 
@@ -57,26 +70,26 @@ def test_today_is_requested_when_it_is_due_and_no_run_has_it() -> None:
     now = madrid("2023-05-10T12:06")
     (today,) = may(10)
     due = ledger(now + REFRESH, {today: stored(now)})
-    assert plan_open_days(due, REFRESH).runs == [PlannedRun([today], 10, job=TODAY_JOB)]
-    early = plan_open_days(replace(due, now=now + 9 * MINUTES), REFRESH)
+    assert open_days(due).runs == [PlannedRun([today], 10, job=TODAY_JOB)]
+    early = open_days(replace(due, now=now + 9 * MINUTES))
     assert (early.runs, early.reasons) == (
         [],
         ["Today, 2023-05-10, is fresh; it is refreshed at 12:16 Madrid time."],
     )
-    queued = plan_open_days(replace(due, under_way={today: ("run abc is queued", now)}), REFRESH)
+    queued = open_days(replace(due, under_way={today: ("run abc is queued", now)}))
     assert (queued.runs, queued.reasons) == ([], ["Today, 2023-05-10: run abc is queued."])
 
 
 def test_today_waits_after_a_failure_and_the_reason_is_given() -> None:
     now = madrid("2023-05-10T12:06")
     failed = ledger(now + 9 * MINUTES, {}, attempt(may(10), ended=now))
-    plan = plan_open_days(failed, REFRESH)
+    plan = open_days(failed)
     assert plan.runs == []
     assert plan.reasons == [
         "Today, 2023-05-10, failed at 12:06 Madrid time and is requested again at"
         " 12:16 Madrid time: it broke"
     ]
-    assert days(plan_open_days(replace(failed, now=now + REFRESH), REFRESH)) == [may(10)]
+    assert days(open_days(replace(failed, now=now + REFRESH))) == [may(10)]
 
 
 @pytest.mark.parametrize("day", ["2023-03-26", "2023-10-29", "2023-05-10"])
@@ -87,7 +100,7 @@ def test_each_hour_of_a_day_is_stored_within_six_minutes_of_its_end(day: str) ->
     stored_at: dict[datetime, datetime] = {}
     while (now := now + MINUTES) < end_of(today):
         current = replace(current, now=now)
-        if plan_open_days(current, REFRESH).runs:
+        if open_days(current).runs:
             last_hour = (now - delay).replace(minute=0) - HOURS
             current.stored[today] = Stored(now, None, None, last_hour)
             stored_at.setdefault(last_hour + HOURS, now)
@@ -100,41 +113,160 @@ def test_an_open_day_is_requested_once_it_has_settled() -> None:
     (day,) = may(10)
     early = {day: stored(madrid("2023-05-10T15:00")), **complete(may(11), NOW)}
     before = ledger(madrid("2023-05-11T00:29"), early)
-    assert plan_open_days(before, REFRESH).runs == []
+    assert open_days(before).runs == []
     assert "2023-05-10 is open; it is requested again at 2023-05-10 22:30 UTC." in (
-        plan_open_days(before, REFRESH).reasons
+        open_days(before).reasons
     )
-    assert days(plan_open_days(replace(before, now=madrid("2023-05-11T00:30")), REFRESH)) == [[day]]
+    assert days(open_days(replace(before, now=madrid("2023-05-11T00:30")))) == [[day]]
     weeks_later = ledger(NOW, early | {local_date(NOW): stored(NOW)})
-    assert days(plan_open_days(weeks_later, REFRESH)) == [[day]]
+    assert days(open_days(weeks_later)) == [[day]]
 
 
-def test_a_short_day_is_requested_with_growing_pauses() -> None:
+def test_a_short_day_is_requested_ever_less_until_it_is_closed_short() -> None:
     (day,) = may(10)
     now = madrid("2023-05-11T00:29")
-    current = ledger(now, {day: stored(madrid("2023-05-10T23:55"), 14)})
+    early = madrid("2023-05-10T23:55")
+    current = ledger(now, {day: answer_history(None, "short", early, early)})
+    current.stored[day] = replace(current.stored[day], hours=14, hours_expected=24)
     requested: list[datetime] = []
-    while (now := now + MINUTES) < madrid("2023-05-14T00:00"):
+    while (now := now + 5 * MINUTES) < madrid("2023-07-11T00:00"):
         current = replace(current, now=now)
-        if [day] in days(plan_open_days(current, REFRESH)):
+        if [day] in days(open_days(current)):
             requested.append(now)
-            current.stored[day] = stored(now, 14)
-    assert [f"{at.astimezone(TIME_ZONE):%d %H:%M}" for at in requested] == [
-        *("11 00:30", "11 01:00", "11 02:00", "11 04:00", "11 08:00", "11 16:00"),
-        *("12 08:00", "13 08:00"),
-    ]
+            history = answer_history(current.stored[day], "short", now, now)
+            current.stored[day] = replace(history, hours=14, hours_expected=24)
+    first = [f"{at.astimezone(TIME_ZONE):%d %H:%M}" for at in requested[:5]]
+    assert first == ["11 00:34", "11 02:04", "11 06:34", "11 20:04", "13 12:34"]
+    # The answer of three days after the first one closes it; then it is requested once a month.
+    assert f"{requested[5].astimezone(TIME_ZONE):%m-%d %H:%M}" == "05-13 23:59"
+    assert current.state(day) == State.CLOSED_SHORT
+    assert len(requested) == 7 and requested[6] - requested[5] == timedelta(days=30)
 
 
-def test_a_short_day_of_years_ago_is_requested_once_a_day() -> None:
-    (old,) = [date(2021, 6, 1)]
+def test_a_short_day_with_new_hours_is_requested_soon_again() -> None:
+    (day,) = may(10)
     at = madrid("2023-05-20T12:00")
-    short = {old: stored(at, 14), **complete(may(20, 21), NOW)}
-    for later, expected in ((23, []), (24, [[old]])):
-        plan = plan_open_days(ledger(at + later * HOURS, short), REFRESH)
-        assert [d for d in days(plan) if d == [old]] == expected
-    assert "2021-06-01 is open with 14 of 24 hours" in " ".join(
-        plan_open_days(ledger(at + HOURS, short), REFRESH).reasons
+    old = replace(
+        stored(at, 14), hours_fingerprint="14 hours", same_answers=9, unchanged_since=at - 9 * HOURS
     )
+    history = answer_history(old, "15 hours", at + HOURS, at + HOURS)
+    newer = replace(history, hours=15, hours_expected=24)
+    assert days(open_days(ledger(at + HOURS + REFRESH, {day: newer})))[-1] == [day]
+
+
+def test_a_short_day_of_years_ago_is_closed_after_three_days_too() -> None:
+    (old,) = [date(2021, 6, 1)]
+    first = madrid("2023-05-20T12:00")
+    record = answer_history(None, "short", first, first)
+    for hours in (1, 5, 72):
+        record = answer_history(record, "short", first + hours * HOURS, first + hours * HOURS)
+    short = replace(record, hours=14, hours_expected=24)
+    after = ledger(NOW, {old: short, **complete(may(20, 21), NOW)})
+    assert after.state(old) == State.CLOSED_SHORT
+    assert "2021-06-01 is closed short with 14 of 24 hours" in " ".join(open_days(after).reasons)
+    assert after.state(old) == State.CLOSED_SHORT and [old] not in days(open_days(after))
+    a_month_later = replace(after, now=short.at + timedelta(days=30))
+    assert [old] in days(open_days(a_month_later))
+
+
+def test_a_day_that_a_person_accepts_is_ingested() -> None:
+    (day,) = may(10)
+    reported = Stored(madrid("2023-05-20T12:00"), None, None, None)
+    assert ledger(NOW, {day: reported}).state(day) == State.INGESTED
+
+
+def test_a_revised_day_is_requested_at_once() -> None:
+    (day,) = may(10)
+    record = stored(madrid("2023-05-20T12:00"))
+    today = {local_date(NOW): stored(NOW)}
+    revised = replace(record, revised_at=record.at + HOURS)
+    assert days(open_days(ledger(NOW, {day: revised} | today))) == [[day]]
+    read_since = replace(record, revised_at=record.at - HOURS)
+    assert days(open_days(ledger(NOW, {day: read_since} | today))) == []
+
+
+def test_the_last_days_are_read_again_once_a_day() -> None:
+    closed = complete(may_range(1, 30), NOW - 25 * HOURS) | {local_date(NOW): stored(NOW)}
+    closed[may(30)[0]] = stored(NOW)
+    due = plan_open_days(ledger(NOW, closed), REFRESH, LONGEST, reread=3)
+    assert due.runs == [PlannedRun(may(28, 29, 30), -1, job=REREAD_JOB)]
+    assert run_request(due.runs[0]).partition_key is None
+    for hours, runs in ((23, 0), (24, 1)):
+        read = replace(ledger(NOW, closed), last_reread=NOW - hours * HOURS)
+        assert len(plan_open_days(read, REFRESH, LONGEST, reread=3).runs) == runs
+    assert plan_open_days(ledger(NOW, closed), REFRESH, LONGEST, reread=0).runs == []
+    just_loaded = complete(may_range(1, 31), NOW)
+    assert plan_open_days(ledger(NOW, just_loaded), REFRESH, LONGEST, reread=3).runs == []
+
+
+# Lost days
+
+
+def lost(*days: int, without_frame: tuple[int, ...] = (), **changes: Any) -> Ledger:
+    """May is stored as a whole, and an audit at noon did not find some of its days."""
+    audit = Audit(NOW, 31, frozenset(may(*days)), frozenset(may(*without_frame)))
+    return replace(all_stored_but(NOW), audit=audit, **changes)
+
+
+def test_lost_days_are_written_again_from_their_frames() -> None:
+    plan = plan_lost_days(lost(3, 4, 5, 9, without_frame=(9,)), REFRESH, LONGEST)
+    assert [(run.days, run.job) for run in plan.runs] == [
+        (may(3, 4, 5), RESTORE_JOB),
+        (may(9), DEMAND_JOB),
+    ]
+    assert missing(lost(3, 4, 5, 9)).runs == []
+
+
+def test_lost_days_are_missing_until_they_are_written() -> None:
+    before = lost(3, 4)
+    assert before.days(State.MISSING) == may(3, 4)
+    assert not before.is_restored
+    written = {day: replace(before.stored[day], written_at=NOW + MINUTES) for day in may(3, 4)}
+    after = replace(before, stored={**before.stored, **written})
+    assert after.days(State.MISSING) == []
+    assert after.is_restored
+    assert plan_lost_days(after, REFRESH, LONGEST).runs == []
+
+
+def test_lost_days_that_fail_are_retried_from_their_frames() -> None:
+    failed = attempt(may_range(3, 9), may_range(3, 9), ended=NOW + MINUTES)
+    current = lost(*range(3, 10), attempts=dict.fromkeys(may_range(3, 9), failed))
+    assert plan_lost_days(current, REFRESH, LONGEST).runs == []
+    later = replace(current, now=NOW + MINUTES + REFRESH)
+    assert [(run.days, run.job) for run in missing(later).runs] == [(may_range(3, 9), RESTORE_JOB)]
+
+
+def test_a_day_that_is_lost_again_and_again_waits_longer() -> None:
+    current = lost(3)
+    again = replace(current.stored[may(3)[0]], written_at=NOW - 20 * MINUTES, restores=2)
+    current.stored[may(3)[0]] = again
+    assert plan_lost_days(current, REFRESH, LONGEST).runs == []
+    later = replace(current, now=NOW + 10 * MINUTES)
+    assert days(plan_lost_days(later, REFRESH, LONGEST)) == [may(3)]
+
+
+def test_what_failed_as_the_store_was_unavailable_goes_once_it_is_back() -> None:
+    failed = replace(attempt(may_range(3, 9), may_range(3, 9), number=6), store_unavailable=True)
+    waiting = all_stored_but(NOW + MINUTES, failed)
+    assert missing(waiting).runs == []
+    success = {may(31)[0]: replace(stored(NOW), written_at=NOW + MINUTES)}
+    back = replace(waiting, stored=waiting.stored | success)
+    assert days(missing(back)) == [may_range(3, 9)]
+    otherwise = replace(
+        back, attempts=dict.fromkeys(may_range(3, 9), replace(failed, store_unavailable=False))
+    )
+    assert missing(otherwise).runs == []
+
+
+def test_days_that_the_store_does_not_keep_are_left_alone() -> None:
+    kept_from = madrid("2023-05-05T10:00")
+    failed = replace(attempt(may_range(1, 5), may_range(1, 5)), kept_from=kept_from)
+    current = all_stored_but(NOW + timedelta(days=9), failed)
+    assert missing(current).runs == []
+    assert current.first_kept_day == may(6)[0]
+    # An audit that reads another retention than the failure decides.
+    extended = replace(current, audit=Audit(NOW, kept_from=madrid("2023-05-03T00:00")))
+    assert days(missing(extended)) == [may_range(3, 5)]
 
 
 # Gaps
@@ -171,8 +303,8 @@ def test_days_of_a_backfill_are_not_requested() -> None:
 def test_the_runs_requested_in_one_tick_are_bounded() -> None:
     every_second_day = complete(may(*range(1, 32, 2)), madrid("2023-05-31T12:00"))
     assert len(missing(ledger(NOW, every_second_day)).runs) == MOST_REQUESTS
-    too_early = {day: stored(end_of(day)) for day in may_range(1, 30)}
-    assert len(plan_open_days(ledger(NOW, too_early), REFRESH).runs) == MOST_REQUESTS
+    too_early = {day: stored(end_of(day)) for day in may(*range(1, 31, 2))}
+    assert len(open_days(ledger(NOW, too_early)).runs) == MOST_REQUESTS
     failed = attempt(may_range(1, 30), may(*range(1, 31, 2)))
     assert len(after(failed, timedelta())) == MOST_REQUESTS
 
@@ -309,7 +441,7 @@ def test_a_planned_run_becomes_a_request_for_a_day_or_a_range() -> None:
 def test_today_starts_before_a_backfill_and_a_gap_after_it() -> None:
     now = madrid("2023-05-10T12:00")
     current = ledger(now, complete(may(5, 9), now))
-    runs = plan_open_days(current, REFRESH).runs + missing(current).runs
+    runs = open_days(current).runs + missing(current).runs
     today, gap = (run.priority for run in runs)
     assert today > 0 > gap  # a backfill's runs have none, which counts as 0
 
