@@ -3,6 +3,7 @@
 What the states of days are belongs in `planning/ledger.py`.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -21,6 +22,7 @@ from demand_assets.stores.influxdb import InfluxDBUnavailableError
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in FINISHED]
+PROJECT_PACKAGE = __name__.partition(".")[0]
 UNAVAILABLE = {error.__name__ for error in (InfluxDBUnavailableError, DuckDBLockedError)}
 """Errors that end by themselves once the store answers again."""
 MOST_IDS_IN_A_QUERY = 5_000
@@ -193,10 +195,9 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
             failed_days = days  # the store is unreachable, which no single day causes
         if bound := details.get(metadata.KEPT_FROM):
             kept_from = datetime.fromtimestamp(bound.value, UTC)  # type: ignore[arg-type]
-        if chain := _causes(data.error):
-            store_unavailable = any(one.cls_name in UNAVAILABLE for one in chain)
-            last_line = chain[-1].message.strip().splitlines()[-1]
-            error = last_line.removeprefix(f"{dg.Failure.__module__}.Failure: ")
+        if data.error:
+            store_unavailable = any(one.cls_name in UNAVAILABLE for one in _causes(data.error))
+            error = _sentence(data.error)
     return Attempt(
         run_id=run.run_id,
         ended=ended_at(record),
@@ -207,6 +208,18 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
         store_unavailable=store_unavailable,
         kept_from=kept_from,
     )
+
+
+def _sentence(error: Any) -> str:
+    """The last line of an error: of the project's own in its chain, else of the innermost.
+
+    Errors of libraries, which the project's own errors explain, follow further in.
+    """
+    own = (f"{PROJECT_PACKAGE}.", f"{dg.Failure.__module__}.Failure: ")
+    while error.cause and not error.message.startswith(own):
+        error = error.cause
+    name = rf"^({PROJECT_PACKAGE}\.[\w.]+|{re.escape(own[1][:-2])}): "
+    return re.sub(name, "", error.message.strip()).splitlines()[-1]
 
 
 def _causes(error: Any) -> list[Any]:

@@ -109,7 +109,7 @@ def store_audit_sensor(
     events = []
     if _audit_is_due(ledger, state, settings):
         before = ledger.now
-        ledger, finding = audit_store(context.instance, settings, demand_store, frame_files)
+        ledger, finding = audit_store(context.instance, ledger, settings, demand_store, frame_files)
         was_read = ledger.audit is not None and ledger.audit.at >= before
         pause = settings.audit if was_read else min(settings.audit, settings.refresh)
         news = f"{finding.passed} {finding.red} {finding.text}"

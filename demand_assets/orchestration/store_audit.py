@@ -29,15 +29,18 @@ LONGEST_READ_SECONDS = 40.0
 
 
 def audit_store(
-    instance: dg.DagsterInstance, settings: Settings, store: Store, frames: ParquetFrameIOManager
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    settings: Settings,
+    store: Store,
+    frames: ParquetFrameIOManager,
 ) -> tuple[Ledger, Finding]:
     """The ledger with a new audit, and its result; with the last audit if the store cannot be read.
 
     The number of queries does not depend on the number of days. Days that a run includes are not
     compared, nor are days that a person reported without hours.
     """
-    now = datetime.now(UTC)
-    ledger = read_ledger(instance, settings, now)
+    now = ledger.now
     forecasts = newest_materializations(instance, keys.DEMAND_FORECAST)
     try:
         kept_from, foreign_tags = store.kept_from(), tuple(store.foreign_tags())
@@ -91,7 +94,8 @@ def store_is_complete(
     """Does the store hold every day and every forecast as it was written? Yellow: some are lost,
     and are written again. Red: that fails, or the store cannot be read. Evaluated by
     `store_audit_sensor`."""
-    return audit_result(*audit_store(context.instance, settings, demand_store, frame_files))
+    ledger = read_ledger(context.instance, settings, datetime.now(UTC))
+    return audit_result(*audit_store(context.instance, ledger, settings, demand_store, frame_files))
 
 
 def _find_lost(
@@ -105,7 +109,10 @@ def _find_lost(
     A day is compared with its frame: the store may also hold values of an earlier answer, and
     records of earlier versions have no fingerprint of all hours.
     """
-    lost, without_frame = [], []
+    lost: list[date] = []
+    without_frame: list[date] = []
+    if not differing:
+        return lost, without_frame
     stored_frames = frames_by_day(hours, map(str, differing))
     for day in differing:
         stored = stored_frames[str(day)]
@@ -130,6 +137,8 @@ def _find_lost_forecasts(
     }
     recorded = {day: values.get(metadata.HOURS_FINGERPRINT) for day, values in made.items()}
     differing = differing_days(recorded, hours)
+    if not differing:
+        return frozenset()
     stored = frames_by_day(hours, map(str, differing))
     return frozenset(
         day

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from influxdb_client import WritePrecision
+from influxdb_client.client.write_api import SYNCHRONOUS
 
 from demand_assets.demand.days import day_hours
 from demand_assets.grid import FORECAST, REAL
@@ -42,6 +44,16 @@ def over(url: str, batch_size: int = 5_000, **changes: Any) -> InfluxDBStore:
     """The InfluxDB store over a server; it gives up after half a second unless set otherwise."""
     settings = {"org": "grid", "token": SECRET, "retry_seconds": 0.5, **changes}
     return InfluxDBStore(InfluxDB(url=url, **settings), "demand", batch_size)
+
+
+def write_lines(store: InfluxDBStore, *lines: str) -> None:
+    """Points in line protocol, times in seconds, as another program writes them."""
+    with store.influxdb.get_client() as client:
+        client.write_api(SYNCHRONOUS).write(
+            store.influxdb.bucket,
+            record=list(lines),
+            write_precision=WritePrecision.S,  # type: ignore[arg-type]
+        )
 
 
 @contextmanager

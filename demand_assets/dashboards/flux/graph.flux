@@ -6,6 +6,9 @@ hour = int(v: 1h)
 // requests, and at least one. So each hour belongs to one window and keeps its time.
 hours = (int(v: v.windowPeriod) + hour - 1) / hour
 
+// Series of other programs have tags, which are further columns.
+untagged = /^\{\s*(_(field|measurement|start|stop|time|value): [^,\n]*,?\s*)*\}$/
+
 from(bucket: "capstone7")
     |> range(start: v.timeRangeStart, stop: v.timeRangeStop)
     |> filter(fn: (r) => r._measurement == "demand" and r._field =~ fields)
@@ -15,6 +18,7 @@ from(bucket: "capstone7")
         timeSrc: "_start",
         createEmpty: false,
     )
+    |> filter(fn: (r) => display(v: r) =~ untagged)
     // The graph assigns its colors in the order of the lines. The model is the line that is absent
     // most often, so it is sorted last: lowercase letters come after capitals.
     |> map(
