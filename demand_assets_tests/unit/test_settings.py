@@ -40,6 +40,8 @@ OTHER_VALUES: dict[str, tuple[str, Callable[[Settings], object], object]] = {
     "DEMAND_DATA_DIR": ("elsewhere", lambda s: s.data_dir, str(PROJECT / "elsewhere")),
     "DEMAND_REFRESH_MINUTES": ("5", lambda s: s.refresh, 5 * MINUTES),
     "DEMAND_SETTLE_MINUTES": ("45", lambda s: s.settle, 45 * MINUTES),
+    "DEMAND_AUDIT_MINUTES": ("5", lambda s: s.audit, 5 * MINUTES),
+    "DEMAND_REREAD_DAYS": ("0", lambda s: s.reread_days, 0),
     "DEMAND_FORECAST_TIME": ("10:00", lambda s: s.forecast_at, time(10)),
     "DEMAND_PAGE_URL": ("http://h:3001", lambda s: s.page_url, "http://h:3001"),
     "DEMAND_FRESH_WARN_MINUTES": ("70", lambda s: s.freshness.warn_after, 70 * MINUTES),
