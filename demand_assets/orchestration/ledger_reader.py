@@ -63,13 +63,14 @@ def read_stored(
 
 def read_audit(instance: dg.DagsterInstance) -> Audit | None:
     """The last audit of the store, by the sensor or in a run."""
-    # Results of runs that have not evaluated the check yet have no evaluation.
+    # A run that has not evaluated the check yet has a record without a result.
     history = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(keys.INFLUX_DEMAND_POINTS, keys.STORE_IS_COMPLETE), limit=5
     )
     for record in history:
-        if record.evaluation and metadata.AUDIT in record.evaluation.metadata:
-            return metadata.audit_from_json(record.evaluation.metadata[metadata.AUDIT].value)
+        result = record.evaluation
+        if isinstance(result, dg.AssetCheckEvaluation) and metadata.AUDIT in result.metadata:
+            return metadata.audit_from_json(result.metadata[metadata.AUDIT].value)
     return None
 
 

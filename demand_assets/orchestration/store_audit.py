@@ -42,12 +42,10 @@ def audit_store(
     """
     now = ledger.now
     forecasts = newest_materializations(instance, keys.DEMAND_FORECAST)
+    start = start_of(settings.start_date)
     try:
-        kept_from, foreign_tags = store.kept_from(), tuple(store.foreign_tags())
-        fields, start = [*COLUMNS, MODEL], start_of(settings.start_date)
-        # To the end of tomorrow, whose forecast is stored.
-        read = partial(store.read, fields, start, now + timedelta(days=2))
-        hours = within(LONGEST_READ_SECONDS, read)
+        read = partial(_read_store, store, start, now)
+        kept_from, foreign_tags, hours = within(LONGEST_READ_SECONDS, read)
     except (StoreError, TimeoutError) as error:
         is_temporary = isinstance(error, StoreUnavailableError | TimeoutError)
         text = f"The store cannot be compared with the record: {error}"
@@ -75,6 +73,14 @@ def audit_store(
         audit = replace(audit, complete_at=now)
     ledger = replace(ledger, audit=audit)
     return ledger, check_complete(ledger, audit)
+
+
+def _read_store(
+    store: Store, start: datetime, now: datetime
+) -> tuple[datetime | None, tuple[str, ...], pd.DataFrame]:
+    # To the end of tomorrow, whose forecast is stored.
+    hours = store.read([*COLUMNS, MODEL], start, now + timedelta(days=2))
+    return store.kept_from(), tuple(store.foreign_tags()), hours
 
 
 def audit_result(ledger: Ledger, finding: Finding) -> dg.AssetCheckResult:

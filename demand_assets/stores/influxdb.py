@@ -6,12 +6,13 @@ it belongs in `orchestration/resources.py`, the dashboard of InfluxDB in `dashbo
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
+from typing import Any
 
 import pandas as pd
 import urllib3
@@ -175,7 +176,6 @@ class InfluxDBStore:
         """
         known = frame.dropna(how="all")
         expired: ApiException | None = None
-        seconds = self.influxdb.connect_timeout_seconds + self.influxdb.read_timeout_seconds
         with self.influxdb.get_client() as client:
             api = client.write_api(write_options=SYNCHRONOUS)
             for start in range(0, len(known), self.batch_size):
@@ -187,14 +187,7 @@ class InfluxDBStore:
                     write_precision=WritePrecision.S,  # type: ignore[arg-type]
                 )
                 try:
-                    # The client's own retries wait for a `Retry-After` of any length, and lose the
-                    # server's message.
-                    call_with_retries(
-                        partial(within, seconds, write_batch),
-                        _pause_after,
-                        RetryBudget(self.influxdb.retry_seconds),
-                        self.influxdb.describe,
-                    )
+                    self._with_retries(write_batch)
                 except ApiException as error:
                     if not _KEPT_FROM.search(_message(error)):
                         raise
@@ -210,21 +203,22 @@ class InfluxDBStore:
         # A range without a stop ends now, and forecasts lie up to two days ahead.
         stop = stop or datetime.now(UTC) + timedelta(days=2)
         wanted = " or ".join(f"r._field == {flux_string(field)}" for field in fields)
-        answer = self._query(
+        tables = self._query(
             f"from(bucket: {flux_string(self.influxdb.bucket)})"
             f" |> range(start: {start.astimezone(UTC):%FT%TZ}, stop: {stop.astimezone(UTC):%FT%TZ})"
             f" |> filter(fn: (r) => r._measurement == {flux_string(self.measurement)})"
             f" |> filter(fn: (r) => {wanted})"
             ' |> drop(columns: ["_start", "_stop", "_measurement"])'
         )
-        return hourly_rows(_own_series(answer), fields)
+        return hourly_rows(_own_series(tables), fields)
 
     def kept_from(self) -> datetime | None:
         """See `Store.kept_from`; None if the token may not read the bucket's retention."""
         with self.influxdb.get_client() as client:
+            api, place = client.buckets_api(), self.influxdb
             try:
-                found = client.buckets_api().find_buckets(
-                    name=self.influxdb.bucket, org=self.influxdb.org
+                found = self._with_retries(
+                    partial(api.find_buckets, name=place.bucket, org=place.org)
                 )
             except ApiException as error:
                 if error.status in RETENTION_UNKNOWN:
@@ -237,16 +231,26 @@ class InfluxDBStore:
 
     def foreign_tags(self) -> list[str]:
         """See `Store.foreign_tags`."""
-        answer = self._query(
+        tables = self._query(
             'import "influxdata/influxdb/schema"\n'
             f"schema.measurementTagKeys(bucket: {flux_string(self.influxdb.bucket)},"
             f" measurement: {flux_string(self.measurement)}, start: 1970-01-01T00:00:00Z)"
         )
-        keys = [key for table in _tables(answer) for key in table.get("_value", [])]
+        keys = [key for table in tables for key in table.get("_value", [])]
         return sorted(str(key) for key in keys if key not in OWN_KEYS)
 
-    def _query(self, flux: str) -> str:
-        """The answer to a query as CSV, complete within the time limits of the connection."""
+    def _with_retries(self, call: Callable[[], Any]) -> Any:
+        """What a call of the client returns; repeated while the server is unavailable."""
+        # The client's own retries wait for a `Retry-After` of any length, and lose the server's
+        # message.
+        seconds = self.influxdb.connect_timeout_seconds + self.influxdb.read_timeout_seconds
+        budget = RetryBudget(self.influxdb.retry_seconds)
+        return call_with_retries(
+            partial(within, seconds, call), _pause_after, budget, self.influxdb.describe
+        )
+
+    def _query(self, flux: str) -> list[pd.DataFrame]:
+        """The tables of a query, complete within the time limits of the connection."""
         with self.influxdb.get_client() as client:
 
             def query() -> str:
@@ -254,7 +258,8 @@ class InfluxDBStore:
                 text: str = response.data.decode()
                 return text
 
-            return within(self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds, query)
+            seconds = self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds
+            return list(_tables(within(seconds, query)))
 
 
 def flux_string(text: str) -> str:
@@ -262,12 +267,12 @@ def flux_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("${", "\\${")
 
 
-def _own_series(answer: str) -> pd.DataFrame:
+def _own_series(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Columns ``time`` and one per field, of the series without tags.
 
     Tables with other columns are series of other programs, as each tag is a column.
     """
-    own = [table for table in _tables(answer) if set(table.columns) == OWN_COLUMNS]
+    own = [table for table in tables if set(table.columns) == OWN_COLUMNS]
     if not own:
         return pd.DataFrame({"time": []})
     points = pd.concat(own)
@@ -280,14 +285,22 @@ def _tables(answer: str) -> Iterator[pd.DataFrame]:
     """The tables of an answer in CSV; tables with the same columns may come as one.
 
     Raises:
-        QueryError: the query failed after the server had begun to answer.
+        InfluxDBAccessError: it is something else, such as the page of a proxy.
+        ApiException: the query failed after the server had begun to answer.
     """
     for text in answer.split("\r\n\r\n"):
         if text.strip():
-            table = pd.read_csv(StringIO(text), float_precision="round_trip")
-            if "error" in table.columns:
-                raise ApiException(status=500, reason=str(table["error"].iloc[0]))
-            yield table.iloc[:, 1:]
+            columns = text.strip().partition("\r\n")[0].split(",")
+            if "error" in columns:
+                failure = ApiException(status=500)
+                failure.message = _one_line(text)
+                raise failure
+            if columns[:3] != ["", "result", "table"]:
+                raise InfluxDBAccessError(
+                    f"A query was answered with '{_one_line(text)[:80]}' instead of tables."
+                    " Check INFLUXDB_V2_URL."
+                )
+            yield pd.read_csv(StringIO(text), float_precision="round_trip").iloc[:, 1:]
 
 
 def _message(error: ApiException) -> str:

@@ -163,12 +163,12 @@ def influx_demand_points(
     frames = frames_by_day(hours, context.partition_keys)
     fingerprints = hours_fingerprints(hours, days)
     previous = read_stored(context.instance, days)
-    answers = newest_materializations(context.instance, keys.HOURLY_DEMAND_FRAME, days)
+    answered_at = _answer_times(context.instance, days)
     described: dict[str, dict[str, Any]] = {}
     for day in days:
         # A frame that was loaded by other means is as old as this run.
-        answered_at = datetime.fromtimestamp(answers[day].timestamp, UTC) if day in answers else now
-        history = answer_history(previous.get(day), fingerprints[day], answered_at, now)
+        at = answered_at.get(day, now)
+        history = answer_history(previous.get(day), fingerprints[day], at, now)
         key = day.isoformat()
         described[key] = metadata.metadata_values(
             _describe_points(frames[key], day, settings) | metadata.of_history(history)
@@ -182,6 +182,16 @@ def influx_demand_points(
         f"Writing {len(hours)} points of {len(days)} days to {settings.store.address}."
     )
     return hours
+
+
+def _answer_times(instance: dg.DagsterInstance, days: list[date]) -> dict[date, datetime]:
+    """When the answer was taken that each day's frame is made from, or earlier."""
+    times: dict[date, datetime] = {}
+    for asset in (keys.RAW_REE_JSON, keys.HOURLY_DEMAND_FRAME):
+        for day, record in newest_materializations(instance, asset, days).items():
+            at = datetime.fromtimestamp(record.timestamp, UTC)
+            times[day] = min(at, times.get(day, at))
+    return times
 
 
 def _describe_points(frame: pd.DataFrame, day: date, settings: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from demand_assets.grid import COLUMNS, REAL
+from demand_assets.orchestration import keys
 from demand_assets.orchestration.planning.ledger import State
 from demand_assets.stores import Store
 from demand_assets.stores.duckdb_store import DuckDBStore
@@ -195,6 +196,19 @@ def test_a_restored_day_is_as_old_as_its_answer(on_duckdb: System) -> None:
     on_duckdb.damage("all")
     works.at(madrid("2023-05-12T00:35"))
     works.tick("store_audit_sensor")
+    assert works.state("2023-05-10") == State.OPEN
+
+
+def test_a_frame_that_is_made_again_is_as_old_as_its_answer(on_duckdb: System) -> None:
+    works = on_duckdb.works
+    works.at(madrid("2023-05-11T00:05")).tick("current_day_sensor")
+    works.at(madrid("2023-05-11T12:00"))
+    job = works.project.definitions.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(
+        instance=works.project.instance,
+        partition_key="2023-05-10",
+        asset_selection=[keys.HOURLY_DEMAND_FRAME, keys.INFLUX_DEMAND_POINTS],
+    ).success
     assert works.state("2023-05-10") == State.OPEN
 
 

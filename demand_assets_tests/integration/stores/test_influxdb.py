@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demand_assets.grid import REAL
+from demand_assets.grid import FORECAST, REAL
+from demand_assets.stores import KEPT_FOR_EVER, ExpiredHoursError
 from demand_assets.stores.influxdb import InfluxDBAccessError, InfluxDBStore
 from demand_assets_tests.support.servers import (
     InfluxDB1,
@@ -305,3 +306,48 @@ def test_a_url_without_its_scheme_shows_no_credentials() -> None:
     with pytest.raises(InfluxDBAccessError) as caught:
         over(f"{USER}:{SECRET}@localhost:1").read(FIELDS)
     assert SECRET not in str(caught.getrepr(style="native", chain=True))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Welcome</html>", b"error,reference\r\nqueue length exceeded,897\r\n", b"{}"],
+)
+def test_an_answer_that_holds_no_tables_is_no_empty_store(body: bytes) -> None:
+    with (
+        scripted_server(Reply(200, body=body)) as server,
+        pytest.raises(InfluxDBAccessError, match=r"instead of tables|queue length"),
+    ):
+        over(server.url).read(FIELDS)
+
+
+def test_the_retention_is_read_or_unknown(influxdb2: InfluxDB2) -> None:
+    kept = influxdb2.create_bucket(7 * 86_400)
+    token = influxdb2.create_token(kept, "read", "write")
+    bound = over(influxdb2.url, org=influxdb2.org, bucket=kept, token=token).kept_from()
+    assert bound and abs(datetime.now(UTC) - timedelta(days=7) - bound) < timedelta(minutes=1)
+    unlimited = influxdb2.create_bucket()
+    place = {"org": influxdb2.org, "bucket": unlimited}
+    assert over(influxdb2.url, token=influxdb2.token, **place).kept_from() == KEPT_FOR_EVER
+    write_only = influxdb2.create_token(unlimited, "write")
+    assert over(influxdb2.url, token=write_only, **place).kept_from() is None
+    with scripted_server(Reply(404)) as server:  # takes writes only
+        assert over(server.url).kept_from() is None
+
+
+def test_all_batches_are_stored_although_hours_of_the_first_are_too_old(
+    influxdb2: InfluxDB2,
+) -> None:
+    bucket = influxdb2.create_bucket(30 * 86_400)
+    store = over(influxdb2.url, 100, org=influxdb2.org, bucket=bucket, token=influxdb2.token)
+    index = pd.date_range(
+        datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=40),
+        periods=40 * 24,
+        freq="h",
+    )
+    frame = pd.DataFrame({REAL: 1.0, FORECAST: 2.0}, index=index)
+    with pytest.raises(ExpiredHoursError) as caught:
+        store.write(frame)
+    assert abs(caught.value.kept_from - (datetime.now(UTC) - timedelta(days=30))) < timedelta(
+        minutes=1
+    )
+    assert 30 * 24 - 1 <= len(store.read(FIELDS)) < len(frame)
