@@ -326,7 +326,7 @@ def test_the_retention_is_read_or_unknown(influxdb2: InfluxDB2) -> None:
     bound = over(influxdb2.url, org=influxdb2.org, bucket=kept, token=token).kept_from()
     assert bound and abs(datetime.now(UTC) - timedelta(days=7) - bound) < timedelta(minutes=1)
     unlimited = influxdb2.create_bucket()
-    place = {"org": influxdb2.org, "bucket": unlimited}
+    place: dict[str, Any] = {"org": influxdb2.org, "bucket": unlimited}
     assert over(influxdb2.url, token=influxdb2.token, **place).kept_from() == KEPT_FOR_EVER
     write_only = influxdb2.create_token(unlimited, "write")
     assert over(influxdb2.url, token=write_only, **place).kept_from() is None
