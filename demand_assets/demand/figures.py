@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.samples import known_samples
 from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE
 
 
@@ -24,7 +25,7 @@ def describe_samples(real: pd.Series | None) -> dict[str, Any]:
 
     Keys whose value is unknown are left out.
     """
-    known = pd.Series(dtype="float64") if real is None else real.dropna()
+    known = known_samples(real)
     described: dict[str, Any] = {"samples": len(known)}
     if len(known) > 1:
         spacings = pd.Series(utc_index(known)).diff().dropna() // pd.Timedelta(minutes=1)

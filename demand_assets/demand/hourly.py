@@ -11,16 +11,16 @@ import pandas as pd
 
 from demand_assets.demand.days import day_hours, utc_index
 from demand_assets.demand.errors import NoRealDemandError
-from demand_assets.demand.samples import Samples, end_of_measured_hours
+from demand_assets.demand.samples import Samples, end_of_measured_hours, known_samples
 from demand_assets.grid import SERIES, local_date
 
 
 def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
     """The hourly means of one day.
 
-    A measured series is kept for hours that are over: those with a sample in their last slot, or
-    followed by any later sample. Other series are kept for the whole day. Hours in which nothing is
-    known are left out.
+    A measured series is kept for hours that are over by the samples, with one in their last slot or
+    any later one, and by the clock. Other series are kept for the whole day. Hours in which nothing
+    is known are left out.
 
     Args:
         samples: what the API has of the day.
@@ -39,7 +39,8 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
         if series.required and samples[series.column] is None:
             raise NoRealDemandError(f"the answer has no series of {demand}", day)
         if series.measured:
-            end = end_of_measured_hours(samples, series.column)
+            now_hour = pd.Timestamp(now).tz_convert("UTC").floor("h")
+            end = min(end_of_measured_hours(samples, series.column), now_hour)
             frame.loc[frame.index >= end, series.column] = math.nan
         if series.required and frame[series.column].isna().all() and day < local_date(now):
             raise NoRealDemandError(f"the day is past, and none of its hours has {demand}", day)
@@ -47,7 +48,5 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
 
 
 def _hourly_means(samples: pd.Series | None) -> pd.Series:
-    if samples is None:
-        return pd.Series(dtype="float64")
-    known = samples.dropna()
+    known = known_samples(samples)
     return known.groupby(utc_index(known).floor("h")).mean()

@@ -74,8 +74,9 @@ def cut(answer: Answer, day: date, clock: str) -> Answer:
     return answer
 
 
-def noon(day: date) -> datetime:
-    return datetime.combine(day, time(12), TIME_ZONE)
+def evening(day: date) -> datetime:
+    """A present at which the day is not past, and all but its last hour are over."""
+    return datetime.combine(day, time(23, 30), TIME_ZONE)
 
 
 def local_hours(column: pd.Series) -> list[str]:
@@ -99,7 +100,10 @@ def published_every(hour: datetime) -> timedelta:
 
 
 def reference(
-    answer: Answer, day: date, spacing: Callable[[datetime], timedelta] = published_every
+    answer: Answer,
+    day: date,
+    spacing: Callable[[datetime], timedelta] = published_every,
+    now: datetime = LONG_AFTER,
 ) -> dict[datetime, tuple[float, float]]:
     """Hour to real and forecast, NaN where unknown."""
     known: dict[str, dict[datetime, float]] = {REAL_ID: {}, FORECAST_ID: {}}
@@ -116,7 +120,7 @@ def reference(
     means = {}
     for hour in hours_of(day):
         over = any(at >= hour + HOUR - spacing(hour) for at in known[REAL_ID])
-        real = mean(REAL_ID, hour) if over else math.nan
+        real = mean(REAL_ID, hour) if over and hour + HOUR <= now else math.nan
         forecast = mean(FORECAST_ID, hour)
         if not math.isnan(real) or not math.isnan(forecast):
             means[hour] = real, forecast
@@ -185,7 +189,7 @@ def test_past_day_without_a_measured_hour_is_an_error(answer_of: AnswerOf) -> No
     answer = cut(answer_of(day), day, "00:25")
     with pytest.raises(NoRealDemandError, match=f"^{day}: .*past.*materialize the day again"):
         frame_of(answer, day)
-    today = frame_of(answer, day, now=noon(day))
+    today = frame_of(answer, day, now=evening(day))
     assert today[REAL].isna().all()
     assert len(today[FORECAST].dropna()) == 24
 
@@ -258,7 +262,7 @@ def test_today_has_the_hours_that_are_over(
     answer = cut(answer_of(day), day, clock)
     if not has_forecast:
         answer = without(answer, FORECAST_ID)
-    frame = frame_of(answer, day, now=noon(day))
+    frame = frame_of(answer, day, now=evening(day))
     assert local_hours(frame[REAL]) == [f"{hour:02}:00" for hour in range(last_hour + 1)]
     assert len(frame[FORECAST].dropna()) == (24 if has_forecast else 0)
     assert_promises(frame, day)
@@ -274,14 +278,14 @@ def test_hour_is_not_over_while_its_last_slots_are_null(
     for sample in values_of(answer):
         if sample["datetime"][11:16] > last_known:
             sample["value"] = None
-    frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
+    frame = frame_of(answer, FIVE_MINUTES, now=evening(FIVE_MINUTES))
     assert local_hours(frame[REAL])[-1] == f"{last_hour:02}:00"
 
 
 def test_hour_is_over_once_a_later_sample_is_known() -> None:
     answer = cut(synthetic_answer(FIVE_MINUTES), FIVE_MINUTES, "15:00")
     values_of(answer)[-2]["value"] = None
-    frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
+    frame = frame_of(answer, FIVE_MINUTES, now=evening(FIVE_MINUTES))
     assert local_hours(frame[REAL])[-1] == "14:00"
 
 
@@ -290,7 +294,7 @@ def test_lone_sample_ends_its_hour_in_the_last_five_minutes_only() -> None:
     values = values_of(answer)
     for last, hours in ((values[-2], 14), (values[-1], 15)):
         values_of(answer)[:] = [v for v in values if v["datetime"][11:13] != "14"] + [last]
-        frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
+        frame = frame_of(answer, FIVE_MINUTES, now=evening(FIVE_MINUTES))
         assert len(frame) == hours
 
 
@@ -302,7 +306,7 @@ def test_series_id_may_be_a_number() -> None:
     pd.testing.assert_frame_equal(frame_of(answer, FIVE_MINUTES), expected)
 
 
-@pytest.mark.parametrize("now", [noon(FIVE_MINUTES), LONG_AFTER], ids=["today", "past"])
+@pytest.mark.parametrize("now", [evening(FIVE_MINUTES), LONG_AFTER], ids=["today", "past"])
 def test_missing_required_series_is_an_error(now: datetime) -> None:
     with pytest.raises(NoRealDemandError, match=r"2023-02-19: .*no series of measured demand"):
         frame_of(without(synthetic_answer(FIVE_MINUTES), REAL_ID), FIVE_MINUTES, now)
@@ -324,7 +328,7 @@ def test_answer_without_samples_gives_an_empty_frame_today() -> None:
     answer = synthetic_answer(FIVE_MINUTES)
     for series in answer["included"]:
         series["attributes"]["values"] = []
-    frame = frame_of(answer, FIVE_MINUTES, now=noon(FIVE_MINUTES))
+    frame = frame_of(answer, FIVE_MINUTES, now=evening(FIVE_MINUTES))
     assert frame.empty
     assert_promises(frame, FIVE_MINUTES)
 
@@ -396,9 +400,12 @@ def test_any_samples_give_the_hours_that_the_rules_say(spacing: int, data: st.Da
     if all(math.isnan(real) for real, _ in means.values()):
         with pytest.raises(NoRealDemandError):
             frame_of(answer, DAY)
-    frame = frame_of(answer, DAY, now=noon(DAY))
+    now = evening(DAY)
+    frame = frame_of(answer, DAY, now=now)
     assert_promises(frame, DAY)
-    assert_as_reference(frame, means)
+    assert_as_reference(
+        frame, reference(answer, DAY, lambda _: timedelta(minutes=spacing), now=now)
+    )
 
 
 wild = st.recursive(
@@ -452,7 +459,7 @@ def spoiled_answers(draw: st.DrawFn) -> Any:
 @given(answer=spoiled_answers() | wild, past=st.booleans())
 def test_wild_answer_gives_a_valid_frame_or_a_typed_error(answer: Any, past: bool) -> None:
     try:
-        frame = frame_of(answer, DAY, now=LONG_AFTER if past else noon(DAY))
+        frame = frame_of(answer, DAY, now=LONG_AFTER if past else evening(DAY))
     except DayError as error:
         assert str(error).startswith(f"{DAY}: ")
         assert str(error).isprintable()  # in one line, too
