@@ -40,8 +40,8 @@ class Series:
     highest: float = 60_000
     """Samples outside of this range cannot be right. Peninsular Spain's record is 45,450 MW
     (December 2007); in the blackout of April 2025 demand fell to about 10,000 MW."""
-    usual: float = 27_000
-    """The mean. Peaks of recorded days are 0.86 to 1.56 times as high."""
+    usual_peak: float = 29_000
+    """A usual peak of a day; on recorded days it is 23,324 to 42,052 MW."""
     most_equal: int = 5
     """Samples running that can have the same value: at most 5 on 1,266 recorded days."""
     largest_step: float = 0.12
@@ -80,8 +80,8 @@ COLUMNS = [series.column for series in SERIES]
 """The columns of an hourly frame."""
 
 LARGEST_DIFFERENCE = 0.15
-"""Difference of the hourly means of measured demand and the operator's forecast, in logarithms, that
-is not remarkable. It is at most 0.078 on 1,266 recorded days, and 0.12 around clock changes."""
+"""Difference of the hourly means of measured demand and its forecast, in logarithms, that is not
+remarkable. It is at most 0.078 on 1,266 recorded days, and 0.12 around clock changes."""
 
 UNITS = {
     4: "energy of 15 minutes in MWh",

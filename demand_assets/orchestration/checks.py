@@ -26,9 +26,13 @@ DESCRIPTIONS = {
     keys.HOURS_ARE_COMPLETE: "Does the day have its 23, 24 or 25 measured hours? Yellow: samples"
     " are missing, or hours of a day that is still requested. Red: hours are still missing a day"
     " after its end.",
-    keys.DEMAND_IS_PLAUSIBLE: "Is every sample in the plausible range of its series? Red: some are"
-    " not; nothing of the day was stored.",
+    keys.DEMAND_IS_PLAUSIBLE: "Is every sample in MW and in the plausible range of its series?"
+    " Yellow: some are not, and their hours were left out. Red: more than a quarter of measured"
+    " demand is not; nothing of the day was stored.",
     keys.FORECAST_IS_PRESENT: "Does every hour have the operator's forecast? Yellow: some do not.",
+    keys.SAMPLES_ARE_PLAUSIBLE: "Do the samples look like demand? Yellow: some are frozen, wild,"
+    " contradictory, far from the forecast, late or in the future. They are stored as the operator"
+    " sent them; the forecast does without their hours.",
 }
 """The checks of a frame before it is stored."""
 

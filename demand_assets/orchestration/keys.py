@@ -33,6 +33,7 @@ TODAY_IS_FRESH = "today_is_fresh"
 HOURS_ARE_COMPLETE = "hours_are_complete"
 DEMAND_IS_PLAUSIBLE = "demand_is_plausible"
 FORECAST_IS_PRESENT = "forecast_is_present"
+SAMPLES_ARE_PLAUSIBLE = "samples_are_plausible"
 STORE_MATCHES_FRAME = "store_matches_frame"
 MODEL_BEATS_NAIVE = "model_beats_naive"
 

@@ -16,7 +16,14 @@ from demand_assets.demand.days import frames_by_day
 from demand_assets.demand.errors import DayError, ImplausibleDemandError
 from demand_assets.demand.figures import describe_frame, describe_samples, fingerprint
 from demand_assets.demand.hourly import hourly_frame
-from demand_assets.demand.quality import Finding, check_forecast, check_hours, check_plausible
+from demand_assets.demand.quality import (
+    Finding,
+    Review,
+    check_forecast,
+    check_hours,
+    review,
+    screen,
+)
 from demand_assets.demand.samples import missing_samples
 from demand_assets.grid import COLUMNS, REAL, REAL_DEMAND, SERIES, TIME_ZONE
 from demand_assets.orchestration import keys, metadata
@@ -101,8 +108,8 @@ def hourly_demand_frame(
         key = day.isoformat()
         try:
             samples = read_samples(raw_ree_json[key], day)
-            outcomes[day] = frame = hourly_frame(samples, day, now=now)
-            plausible = check_plausible(samples, day)
+            screened = screen(samples, day, now)
+            outcomes[day] = frame = hourly_frame(screened.samples, day, now=now)
         except DayError as error:
             outcomes[day] = error
             if isinstance(error, ImplausibleDemandError):
@@ -110,13 +117,16 @@ def hourly_demand_frame(
                 refused[key] = [check_result(keys.DEMAND_IS_PLAUSIBLE, finding)]
             continue
         missing = missing_samples(samples, day, now=now)
+        reviewed = review(samples, screened.samples, frame, day, now)
+        hours_found = check_hours(frame, missing, day, now, screened.left_out)
         checked[key] = [
-            check_result(keys.HOURS_ARE_COMPLETE, check_hours(frame, missing, day, now)),
-            check_result(keys.DEMAND_IS_PLAUSIBLE, plausible),
+            check_result(keys.HOURS_ARE_COMPLETE, hours_found),
+            check_result(keys.DEMAND_IS_PLAUSIBLE, screened.finding),
             check_result(keys.FORECAST_IS_PRESENT, check_forecast(frame, day)),
+            check_result(keys.SAMPLES_ARE_PLAUSIBLE, reviewed.finding),
         ]
         figures = describe_frame(frame, day) | {"samples_missing": len(missing)}
-        _add_metadata(context, key, figures)
+        _add_metadata(context, key, figures | _describe_review(reviewed))
     record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, refused)
     yield dg.Output(pd.concat(_all_or_fail(outcomes).values()))
     record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, checked)
@@ -154,6 +164,15 @@ def influx_demand_points(
     days = len(context.partition_keys)
     context.log.info(f"Writing {len(hours)} points of {days} days to {address}.")
     return hours
+
+
+def _describe_review(reviewed: Review) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if len(reviewed.unusual_hours):
+        figures[metadata.UNUSUAL_HOURS] = [f"{hour:%FT%H:%MZ}" for hour in reviewed.unusual_hours]
+    if reviewed.frozen_since:
+        figures[metadata.FROZEN_SINCE] = reviewed.frozen_since
+    return figures
 
 
 def _log_progress(context: dg.AssetExecutionContext, days: int) -> Callable[[int, int], None]:
