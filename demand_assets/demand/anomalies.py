@@ -35,6 +35,7 @@ LEVEL_TOLERANCE = 0.8
 """In logarithms, of a day's peak: 13,000 to 65,000 MW. Recorded peaks are 23,324 to 42,052 MW."""
 MINUTES_IN_UNIT = 45
 """Fewer minutes in another unit are a few wild samples."""
+LONGEST_WILD = pd.Timedelta(minutes=55)
 SLOWEST_SHIFT = 0.004
 """What a step can be larger per minute by which two samples are more than ten minutes apart."""
 
@@ -77,17 +78,26 @@ def jumps(values: pd.Series, largest_step: float) -> BoolArray:
 def wild_samples(values: pd.Series, largest_step: float) -> BoolArray:
     """Which samples are separated from the others by jumps, for less than an hour.
 
-    Arguments are those of `jumps`. On recorded days none are.
+    Arguments are those of `jumps`. On recorded days none are. Where demand changes for longer, as
+    in a blackout, the samples after the jump are not wild.
     """
     part = np.cumsum(jumps(values, largest_step))
+    wild = np.zeros(len(part), dtype=bool)
     if not len(part) or not part[-1]:
-        return np.zeros(len(part), dtype=bool)
-    minutes = values.index.to_numpy("datetime64[m]").astype("int64")
-    counts = np.bincount(part)
-    last = np.cumsum(counts) - 1
-    short = minutes[last] - minutes[last - counts + 1] < 60
-    short[counts.argmax()] = False  # what the others are separated from
-    wild: BoolArray = short[part]
+        return wild
+    stops = np.cumsum(np.bincount(part))
+    parts = list(zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True))
+    longest = max(range(len(parts)), key=lambda n: parts[n][1] - parts[n][0])
+    for others in (parts[longest + 1 :], parts[:longest][::-1]):
+        before = parts[longest]
+        for first, stop in others:
+            # The last sample before this part, and its nearest one, in order of time.
+            pair = [before[1] - 1, first] if first >= before[1] else [stop - 1, before[0]]
+            lasts = values.index[stop - 1] - values.index[first] >= LONGEST_WILD
+            if lasts or not jumps(values.iloc[pair], largest_step)[1]:
+                before = (first, stop)
+            else:
+                wild[first:stop] = True
     return wild
 
 
@@ -187,10 +197,11 @@ def name_of_unit(log_factor: float) -> str:
 def differing_hours(frame: pd.DataFrame) -> pd.Series:
     """Logarithm of measured demand relative to the operator's forecast, in the hours in which they
     are further apart than they ever are but in a blackout."""
-    real, forecast = frame[REAL], frame[FORECAST]
-    both = (real > 0) & (forecast > 0)
-    apart = pd.Series(np.log(real[both] / forecast[both]), utc_index(frame)[both.to_numpy()])
-    return apart[apart.abs() > LARGEST_DIFFERENCE]
+    real, forecast = frame[REAL].to_numpy(), frame[FORECAST].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.log(real / forecast)
+    far = np.abs(apart) > LARGEST_DIFFERENCE
+    return pd.Series(apart[far], utc_index(frame)[far])
 
 
 def has_unusual_level(samples: Samples) -> bool:
@@ -198,6 +209,6 @@ def has_unusual_level(samples: Samples) -> bool:
 
     On recorded days it never has. A day in progress after a blackout can have.
     """
-    no_forecast = known_samples(samples[FORECAST]).isna().all()
-    level = _log_level(known_samples(samples[REAL]), REAL_DEMAND)
-    return bool(no_forecast and abs(level) > LEVEL_TOLERANCE)
+    if len(known_samples(samples[FORECAST])):
+        return False
+    return abs(_log_level(known_samples(samples[REAL]), REAL_DEMAND)) > LEVEL_TOLERANCE

@@ -7,9 +7,10 @@ for each entry of ``grid.SERIES``.
 import math
 from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 
-from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.days import day_hours
 from demand_assets.demand.errors import NoRealDemandError
 from demand_assets.demand.samples import Samples, end_of_measured_hours, known_samples
 from demand_assets.grid import SERIES, local_date
@@ -49,4 +50,10 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
 
 def _hourly_means(samples: pd.Series | None) -> pd.Series:
     known = known_samples(samples)
-    return known.groupby(utc_index(known).floor("h")).mean()
+    hours = known.index.to_numpy("datetime64[h]")
+    starts = np.flatnonzero(np.diff(hours, prepend=np.datetime64("NaT")))
+    if not len(starts):
+        return pd.Series(dtype="float64")
+    counts = np.diff(starts, append=len(hours))
+    means = np.add.reduceat(known.to_numpy(), starts) / counts
+    return pd.Series(means, pd.DatetimeIndex(hours[starts].astype("datetime64[ns]"), tz="UTC"))

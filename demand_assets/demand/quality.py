@@ -213,8 +213,9 @@ def _remarks_on_instants(samples: Samples, day: date, now: datetime) -> Iterator
         yield Remark(f"{text} and not used: {_describe_gaps(pd.DatetimeIndex(later))}")
     late = late_samples(samples)
     if len(late):
-        text = f"{len(late)} measured samples are stamped {late.min():.2g} to {late.max():.2g}"
-        yield Remark(f"{text} minutes late; they count for the slots in which they are")
+        minutes = " to ".join(dict.fromkeys(f"{m:.2g}" for m in (late.min(), late.max())))
+        text = f"{len(late)} measured samples are stamped {minutes} minutes late"
+        yield Remark(f"{text}; each counts for the slot in which it is")
 
 
 def _remarks_on_level(screened: Samples, frame: pd.DataFrame) -> Iterator[Remark]:

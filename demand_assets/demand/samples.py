@@ -57,7 +57,7 @@ def known_samples(samples: pd.Series | None) -> pd.Series:
     """The known values of a series, one at each instant: the last one received."""
     if samples is None:
         return pd.Series(dtype="float64", index=pd.DatetimeIndex([], tz="UTC"))
-    known = samples.dropna()
+    known = samples.dropna() if samples.hasnans else samples
     return known if known.index.is_unique else known[~known.index.duplicated(keep="last")]
 
 
@@ -77,7 +77,7 @@ def samples_until(samples: Samples, now: datetime) -> Samples:
     kept = dict(samples)
     for series in SERIES:
         values = samples[series.column]
-        if series.measured and values is not None:
+        if series.measured and values is not None and len(values) and values.index[-1] > latest:
             kept[series.column] = values[values.index <= latest]
     return kept
 
@@ -109,10 +109,12 @@ def missing_samples(samples: Samples, day: date, *, now: datetime) -> pd.Datetim
 def late_samples(samples: Samples, column: str = REAL) -> pd.Series:
     """Minutes by which known samples are stamped after the start of their slots, where they are."""
     known = known_samples(samples[column])
-    spacing, usual = _spacing(samples, column)
     seconds = known.index.to_numpy("datetime64[s]").astype("int64")
+    if not (seconds % (60 * FINEST_SPACING)).any():
+        return known[:0]
+    spacing, usual = _spacing(samples, column)
     slots = np.array([spacing.get(minute - minute % 60, usual) for minute in _minutes(known.index)])
-    late = pd.Series(seconds % (60 * slots) / 60 if len(known) else [], known.index, "float64")
+    late = pd.Series(seconds % (60 * slots) / 60, known.index)
     return late[late > 0]
 
 
