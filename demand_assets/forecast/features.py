@@ -23,7 +23,7 @@ HISTORY_DAYS = 49
 """Days before a day that its features use: four weeks, and three more to fill gaps from."""
 WEEKS_FOR_GAPS = 3
 LARGEST_DEVIATION = 0.5
-"""Of log demand from its median of four weeks: 0.45 on holidays, 0.7 and more in a blackout."""
+"""Of log demand below its median of four weeks: 0.45 on holidays, 0.7 and more in a blackout."""
 LARGEST_CHANGE = 0.18
 """Of that deviation from one hour to the next: at most 0.12 on 911 recorded days."""
 BACK = 0.08
@@ -78,24 +78,24 @@ def unusual_hours(demand: Array) -> npt.NDArray[np.bool_]:
 
     They do not predict the days that follow. Measured demand never has the same mean in two hours
     running; the hours beside them may be frozen in part. A blackout is a deviation that never
-    occurs otherwise, or a sudden change of the deviation. Only earlier demand decides, but for the
-    hour before.
+    occurs otherwise, or a sudden change of the deviation. But for the hours before a frozen one,
+    only earlier demand decides.
     """
     mw = demand.ravel()
-    same = np.append(False, mw[1:] == mw[:-1])
-    frozen = same | np.roll(same, -1)
+    same = mw[1:] == mw[:-1]
+    frozen = np.append(False, same) | np.append(same, False)
     with np.errstate(divide="ignore"):
         log = np.log(demand)
     deviation = (log - _median_of_4_weeks(log)).ravel()
     change = np.diff(log.ravel(), prepend=np.nan).reshape(log.shape)
     change = (change - _median_of_4_weeks(change)).ravel()
-    far = np.abs(deviation) > LARGEST_DEVIATION
-    unusual = frozen | np.roll(frozen, 1) | np.roll(frozen, -1)
+    far = deviation < -LARGEST_DEVIATION
+    unusual = frozen | np.append(False, frozen[:-1]) | np.append(frozen[1:], False)
     back = 0
     for first in np.flatnonzero(far | (np.abs(change) > LARGEST_CHANGE)).tolist():
         if first > back:
             back = _hour_of_return(deviation, far, first)
-            unusual[first - 1 : back] |= back > first
+            unusual[first:back] = True
     return unusual.reshape(demand.shape)
 
 

@@ -52,8 +52,8 @@ def score(forecast: pd.Series, real: pd.Series) -> Score:
 def weekly_naive(history: pd.DataFrame | pd.Series, day: date, at: time = NOON) -> pd.Series:
     """The demand of the same weekday a week before, at the same local hour.
 
-    An hour that is unknown or unusual there is taken from 2, 3 or 4 weeks before. Arguments and result are
-    those of ``Model.forecast``; ``at`` is the Madrid time at which the forecast is made.
+    An hour that is unknown or unusual there is taken from 2, 3 or 4 weeks before. Arguments and
+    result are those of ``Model.forecast``; ``at`` is the Madrid time at which the forecast is made.
 
     Raises:
         TooLittleHistoryError: an hour is unknown in all four weeks.

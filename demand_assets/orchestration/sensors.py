@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from demand_assets.orchestration import keys, tags
-from demand_assets.orchestration.checks import check_result, evaluation
+from demand_assets.orchestration.checks import check_result, evaluation, find_freshness
 from demand_assets.orchestration.jobs import demand_job, today_job
 from demand_assets.orchestration.ledger_reader import read_ledger
-from demand_assets.orchestration.planning.freshness import check_freshness, summary
+from demand_assets.orchestration.planning.freshness import summary
 from demand_assets.orchestration.planning.plans import (
     MOST_REQUESTS,
     PlannedRun,
@@ -43,7 +43,7 @@ def current_day_sensor(
     """Keeps today fresh and closes past days that were stored before they were over."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_open_days(ledger, settings.refresh)
-    finding = check_freshness(ledger, settings)
+    finding = find_freshness(context.instance, ledger, settings)
     news = summary(finding)
     result = evaluation(keys.INFLUX_DEMAND_POINTS, check_result(keys.TODAY_IS_FRESH, finding))
     return dg.SensorResult(
