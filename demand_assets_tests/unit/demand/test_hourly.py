@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demand_assets.demand.days import day_hours, frames_by_day
-from demand_assets.demand.errors import DayError, ImplausibleDemandError, NoRealDemandError
+from demand_assets.demand.errors import DayError, NoRealDemandError
 from demand_assets.demand.figures import describe_frame, describe_samples
 from demand_assets.demand.hourly import hourly_frame
-from demand_assets.demand.quality import check_plausible
-from demand_assets.demand.samples import missing_samples
+from demand_assets.demand.samples import late_samples, missing_samples
 from demand_assets.grid import COLUMNS, FORECAST, FORECAST_DEMAND, REAL, REAL_DEMAND, TIME_ZONE
 from demand_assets.redata import Answer, MalformedAnswerError, last_update, read_samples
 from demand_assets.simulator import Simulator
@@ -238,6 +237,53 @@ def test_last_of_two_samples_at_one_instant_is_kept(
     real = frame_of(twice, day)[REAL]
     assert set(real) == {last or 1}  # a null is no sample, so it wins over nothing
     assert len(real) == 24
+
+
+@pytest.mark.parametrize("last", ["11:10", "23:55"])
+def test_hours_that_are_not_over_are_not_measured(answer_of: AnswerOf, last: str) -> None:
+    now = datetime.combine(FIVE_MINUTES, time(10, 12), TIME_ZONE)
+    frame = frame_of(cut(answer_of(FIVE_MINUTES), FIVE_MINUTES, last), FIVE_MINUTES, now)
+    assert local_hours(frame[REAL]) == [f"{hour:02}:00" for hour in range(10)]
+    assert len(frame) == 24
+
+
+@pytest.mark.parametrize("minutes", [15, 30, 60])
+@pytest.mark.parametrize("series_ids", [[REAL_ID], [REAL_ID, "545", FORECAST_ID]])
+@pytest.mark.parametrize("day", [TEN_MINUTES, FIVE_MINUTES, date(2022, 10, 30)], ids=str)
+def test_day_with_fewer_samples_per_hour_is_complete(
+    answer_of: AnswerOf, day: date, series_ids: list[str], minutes: int
+) -> None:
+    answer = deepcopy(answer_of(day))
+    for series_id in series_ids:
+        values = values_of(answer, series_id)
+        values[:] = [v for v in values if int(v["datetime"][14:16]) % minutes == 0]
+    assert len(frame_of(answer, day)[REAL].dropna()) == len(day_hours(day))
+    assert missing_of(answer, day) == []
+
+
+def test_hour_with_one_sample_among_others_lacks_the_rest(answer_of: AnswerOf) -> None:
+    answer = answer_of(FIVE_MINUTES)
+    for series in answer["included"]:
+        values = series["attributes"]["values"]
+        values[:] = [v for v in values if v["datetime"][11:13] != "10" or "T10:00" in v["datetime"]]
+    assert missing_of(answer, FIVE_MINUTES) == [f"10:{minute:02}" for minute in range(5, 60, 5)]
+    assert len(frame_of(answer, FIVE_MINUTES)) == 24
+
+
+@pytest.mark.parametrize("day", [TEN_MINUTES, FIVE_MINUTES, *ODD_DAYS], ids=str)
+@pytest.mark.parametrize("seconds", [(1, 59), (60, 60), (60, 240), (0, 240), (240, 240)])
+def test_late_stamps_are_counted_by_slots(
+    answer_of: AnswerOf, day: date, seconds: tuple[int, int]
+) -> None:
+    answer = answer_of(day)
+    late, dice = deepcopy(answer), random.Random(1)
+    for sample in values_of(late):
+        at = datetime.fromisoformat(sample["datetime"])
+        sample["datetime"] = (at + timedelta(seconds=dice.randint(*seconds))).isoformat()
+    assert missing_of(late, day) == []
+    pd.testing.assert_frame_equal(frame_of(late, day), frame_of(answer, day))
+    assert late_samples(read_samples(answer, day)).empty
+    assert late_samples(read_samples(late, day)).max() <= seconds[1] / 60
 
 
 @pytest.mark.parametrize("has_forecast", [True, False])
@@ -561,18 +607,6 @@ def test_hours_of_zeros_have_no_percentage() -> None:
 def test_empty_frame_is_described() -> None:
     frame = pd.DataFrame({REAL: [], FORECAST: []}, index=day_hours(FIVE_MINUTES)[:0])
     assert describe_frame(frame, FIVE_MINUTES) == {"hours": 0, "hours_expected": 24}
-
-
-@pytest.mark.parametrize("series_id", [REAL_ID, FORECAST_ID])
-@pytest.mark.parametrize("wrong", [0, -5, 4_999, 60_001, 99_999])
-def test_implausible_demand_is_an_error(series_id: str, wrong: float) -> None:
-    good = {"value": 25_000, "datetime": "2023-05-10T00:00:00.000+02:00"}
-    bad = {"value": wrong, "datetime": "2023-05-10T00:05:00.000+02:00"}
-    answer = {"included": [{"id": series_id, "attributes": {"values": [good, bad]}}]}
-    with pytest.raises(ImplausibleDemandError, match=f"2023-05-10: 1 samples.*{wrong} MW at 00:05"):
-        check_plausible(read_samples(answer, date(2023, 5, 10)), date(2023, 5, 10))
-    bad["value"] = 10_000  # as in the blackout of April 2025
-    check_plausible(read_samples(answer, date(2023, 5, 10)), date(2023, 5, 10))
 
 
 def missing_of(answer: Answer, day: date, now: datetime = LONG_AFTER) -> list[str]:
