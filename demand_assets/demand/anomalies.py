@@ -21,18 +21,18 @@ from demand_assets.grid import (
     REAL,
     REAL_DEMAND,
     UNITS,
-    Series,
 )
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 LOG_FACTORS = np.array([sign * math.log(factor) for factor in UNITS for sign in (1, -1)])
 UNIT_TOLERANCE = 0.18
 """In logarithms, between demand in another unit and what its factor makes of the other series. The
 factors 4 and 6 are 0.4 apart."""
-LEVEL_TOLERANCE = 0.8
-"""In logarithms, of a day's peak: 13,000 to 65,000 MW. Recorded peaks are 23,324 to 42,052 MW."""
+LEVEL_TOLERANCE = 0.7
+"""In logarithms, from a usual peak: 13,700 to 55,400 MW. Recorded samples are 16,072 to 42,052."""
 MINUTES_IN_UNIT = 45
 """Fewer minutes in another unit are a few wild samples."""
 LONGEST_WILD = pd.Timedelta(minutes=55)
@@ -114,75 +114,86 @@ class OtherUnit:
 def in_other_units(samples: Samples) -> dict[str, OtherUnit]:
     """Samples of measured demand and of its forecast that are in another unit, by column.
 
-    On recorded days the hourly means of both are at most 7.8 % apart. Where they are apart by the
-    factor of another unit, and have become so in one step or are so all day, one of them is in that
-    unit: the one that is further from a usual peak. In a blackout measured demand falls by less in
-    one step, and returns slowly. If the forecast itself is not at the level of demand, measured
-    demand at the same level is in the same unit. Without a forecast nothing is decided.
+    A forecast is in another unit where it is not at the level of demand. Measured demand is where
+    its forecast is and it is at the same level, and where it is apart from a right forecast by the
+    factor of a unit. On recorded days the hourly means of both are at most 7.8 % apart. Units
+    change in one step, or are wrong all day; in a blackout measured demand falls by less in one
+    step, and returns slowly. Without a forecast nothing is decided.
     """
     real, forecast = known_samples(samples[REAL]), known_samples(samples[FORECAST])
-    forecast_level = _log_level(forecast, FORECAST_DEMAND)
-    if abs(forecast_level) > LEVEL_TOLERANCE:
-        found = {FORECAST: OtherUnit(np.ones(len(forecast), dtype=bool), forecast_level)}
-        real_level = _log_level(real, REAL_DEMAND)
-        if len(real) and abs(real_level - forecast_level) < LEVEL_TOLERANCE < abs(real_level):
-            found[REAL] = OtherUnit(np.ones(len(real), dtype=bool), forecast_level)
-        return found
-    if real.empty or forecast.empty:
+    if forecast.empty:
         return {}
-    return _apart_by_a_unit(real, forecast)
+    at, forecast_at = _seconds(real), _seconds(forecast)
+    forecast_level = _log_ratio(FORECAST_DEMAND.usual_peak, forecast.to_numpy())
+    forecast_off = _at_another_level(forecast_level, forecast_at)
+    off_then = np.interp(at, forecast_at, forecast_off) > 0.5
+    level = _log_ratio(REAL_DEMAND.usual_peak, real.to_numpy())
+    apart = _log_ratio(np.interp(at, forecast_at, forecast.to_numpy()), real.to_numpy())
+    real_off = _at_another_level(level, at) & off_then
+    by_a_unit = _apart_by_a_unit(np.where(off_then, 0.0, apart), at)
+    found = {}
+    if forecast_off.any():
+        right = off_then & ~real_off
+        factor = -np.median(apart[right]) if right.any() else _factor(forecast_level, forecast_off)
+        found[FORECAST] = OtherUnit(forecast_off, float(factor))
+    if real_off.any():
+        found[REAL] = OtherUnit(real_off, _factor(level, real_off))
+    elif by_a_unit.any():
+        found[REAL] = OtherUnit(by_a_unit, float(np.median(apart[by_a_unit])))
+    return found
 
 
-def _log_level(values: pd.Series, series: Series) -> float:
-    """Logarithm of a usual peak relative to the peak of a series, 0 without samples."""
-    positive = values.to_numpy()[values.to_numpy() > 0]
-    # Not the highest sample, which may be a wild one.
-    return math.log(series.usual_peak / np.quantile(positive, 0.9)) if len(positive) else 0.0
+def _factor(level: FloatArray, off: BoolArray) -> float:
+    """Logarithm of what samples of another level have to be multiplied by.
+
+    It is the step to those of the usual level. If there are none, the peak tells it roughly.
+    """
+    edges = np.flatnonzero(np.diff(off))
+    size = np.abs(np.diff(level)[edges]).mean() if len(edges) else np.quantile(np.abs(level), 0.1)
+    return float(np.copysign(size, np.median(level[off])))
 
 
-def _apart_by_a_unit(real: pd.Series, forecast: pd.Series) -> dict[str, OtherUnit]:
-    """See `in_other_units`."""
-    at, forecast_at = (
-        values.index.to_numpy("datetime64[s]").astype("int64") for values in (real, forecast)
-    )
-    forecast_then = np.interp(at, forecast_at, forecast.to_numpy())
-    v = real.to_numpy()
+def _seconds(values: pd.Series) -> IntArray:
+    seconds: IntArray = values.index.to_numpy("datetime64[s]").astype("int64")
+    return seconds
+
+
+def _log_ratio(reference: float | FloatArray, values: FloatArray) -> FloatArray:
+    """The logarithm of a reference relative to values, 0 where one of them is not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.log(forecast_then / v)
-    apart[~np.isfinite(apart)] = 0.0
+        ratio = np.log(reference / values)
+    return np.where(np.isfinite(ratio), ratio, 0.0)
+
+
+def _at_another_level(level: FloatArray, at: IntArray) -> BoolArray:
+    """Sudden stretches that are further from a usual peak than demand ever is."""
+    far = np.abs(level) > LEVEL_TOLERANCE
+    return _sudden_stretches(level, at, np.where(far, np.sign(level), 0))
+
+
+def _apart_by_a_unit(apart: FloatArray, at: IntArray) -> BoolArray:
+    """Sudden stretches that are apart from the forecast by the factor of one unit."""
     distance = np.abs(apart[:, None] - LOG_FACTORS)
-    factor = np.where(distance.min(axis=1) < UNIT_TOLERANCE, distance.argmin(axis=1), -1)
-    if (factor < 0).all():
-        return {}
-    where = {REAL: np.zeros(len(v), dtype=bool), FORECAST: np.zeros(len(forecast), dtype=bool)}
-    factors = {REAL: 0.0, FORECAST: 0.0}
-    edges = np.flatnonzero(np.diff(factor, prepend=-2, append=-2))
+    near = distance.min(axis=1) < UNIT_TOLERANCE
+    return _sudden_stretches(apart, at, np.where(near, 1 + distance.argmin(axis=1), 0))
+
+
+def _sudden_stretches(log_ratio: FloatArray, at: IntArray, kind: IntArray) -> BoolArray:
+    """The stretches of one kind, other than 0, that began and ended in one step."""
+    where = np.zeros(len(at), dtype=bool)
+    edges = np.flatnonzero(np.diff(kind, prepend=-9, append=-9))
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if factor[start] < 0 or not _is_sudden(apart, at, start, stop):
-            continue
-        log_factor = float(LOG_FACTORS[factor[start]])
-        peak = math.log(REAL_DEMAND.usual_peak)
-        levels = [abs(np.log(np.median(x[start:stop])) - peak) for x in (v, forecast_then)]
-        if levels[0] > levels[1]:
-            where[REAL][start:stop] = True
-            factors[REAL] = log_factor
-        else:
-            first = -math.inf if start == 0 else at[start]
-            end = math.inf if stop == len(at) else at[stop]
-            where[FORECAST] |= (forecast_at >= first) & (forecast_at < end)
-            factors[FORECAST] = -log_factor
-    return {
-        column: OtherUnit(mask, factors[column]) for column, mask in where.items() if mask.any()
-    }
+        where[start:stop] = kind[start] != 0 and _is_sudden(log_ratio, at, start, stop)
+    return where
 
 
-def _is_sudden(apart: FloatArray, at: npt.NDArray[np.int64], start: int, stop: int) -> bool:
+def _is_sudden(log_ratio: FloatArray, at: IntArray, start: int, stop: int) -> bool:
     """Whether a stretch lasts, and begins and ends with a step of its factor or the samples."""
     whole = start == 0 and stop == len(at)
     lasts = at[stop - 1] - at[start] >= 60 * MINUTES_IN_UNIT
-    step = abs(float(np.median(apart[start:stop]))) - 2 * UNIT_TOLERANCE
-    begins = start == 0 or abs(apart[start] - apart[start - 1]) > step
-    ends = stop == len(at) or abs(apart[stop] - apart[stop - 1]) > step
+    step = abs(float(np.median(log_ratio[start:stop]))) - 2 * UNIT_TOLERANCE
+    begins = start == 0 or abs(log_ratio[start] - log_ratio[start - 1]) > step
+    ends = stop == len(at) or abs(log_ratio[stop] - log_ratio[stop - 1]) > step
     return whole or bool(lasts and begins and ends)
 
 
@@ -205,10 +216,11 @@ def differing_hours(frame: pd.DataFrame) -> pd.Series:
 
 
 def has_unusual_level(samples: Samples) -> bool:
-    """Whether measured demand has an unusual peak, and there is no forecast that tells why.
+    """Whether most of measured demand is not at its level, and no forecast tells why.
 
-    On recorded days it never has. A day in progress after a blackout can have.
+    On recorded days it always is. A day in progress after a blackout may not be.
     """
-    if len(known_samples(samples[FORECAST])):
+    real = known_samples(samples[REAL]).to_numpy()
+    if len(known_samples(samples[FORECAST])) or not len(real):
         return False
-    return abs(_log_level(known_samples(samples[REAL]), REAL_DEMAND)) > LEVEL_TOLERANCE
+    return bool(np.abs(np.median(_log_ratio(REAL_DEMAND.usual_peak, real))) > LEVEL_TOLERANCE)

@@ -53,7 +53,7 @@ class Fault(StrEnum):
     HOURLY = "hourly", "all series have one sample per hour"
     FROZEN = "frozen", "the real value stays the same from 06:00 to 12:00"
     WILD = "wild", "one real value, at 05:00, is 54000"
-    CONTRADICTORY = "contradictory", "the real samples of 04:00 to 04:55 are stamped 03:00 to 03:55"
+    CONTRADICTORY = "contradictory", "the real samples of 04:00 to 04:55 come for 03:00 as well"
     AHEAD = "ahead", "the real series continues to the day's end with the forecast's values"
     BAD_SCHEDULE = "bad-schedule", "the values of the scheduled series are texts"
     FORECAST_OUTLIER = "forecast-outlier", "one forecast value, at 05:00, is 99999"
@@ -154,8 +154,9 @@ def _frozen(day: Day) -> Day:
 
 
 def _contradictory(day: Day) -> Day:
-    shift = timedelta(hours=1)
-    return {REAL: [replace(s, at=s.at - shift) if s.at.hour == 4 else s for s in day[REAL]]}
+    samples = day[REAL]
+    earlier = [replace(s, at=s.at - timedelta(hours=1)) for s in samples if s.at.hour == 4]
+    return {REAL: earlier + samples}
 
 
 def _ahead(day: Day) -> Day:
