@@ -40,7 +40,7 @@ class Series:
     highest: float = 60_000
     """Samples outside of this range cannot be right. Peninsular Spain's record is 45,450 MW
     (December 2007); in the blackout of April 2025 demand fell to about 10,000 MW."""
-    usual_peak: float = 27_500
+    usual_peak: float = 28_000
     """A usual peak of a day; on recorded days it is 23,324 to 42,052 MW."""
     most_equal: int = 5
     """Samples running that can have the same value: at most 5 on 1,266 recorded days."""

@@ -32,7 +32,7 @@ UNIT_TOLERANCE = 0.18
 """In logarithms, between demand in another unit and what its factor makes of the other series. The
 factors 4 and 6 are 0.4 apart."""
 LEVEL_TOLERANCE = 0.7
-"""In logarithms, from a usual peak: 13,700 to 55,400 MW. Recorded samples are 16,072 to 42,052."""
+"""In logarithms, from a usual peak: 13,900 to 56,400 MW. Recorded samples are 16,072 to 42,052."""
 MINUTES_IN_UNIT = 45
 """Fewer minutes in another unit are a few wild samples."""
 LONGEST_WILD = pd.Timedelta(minutes=55)
