@@ -94,7 +94,7 @@ def wild_samples(values: pd.Series, largest_step: float) -> BoolArray:
             # The last sample before this part, and its nearest one, in order of time.
             pair = [before[1] - 1, first] if first >= before[1] else [stop - 1, before[0]]
             lasts = values.index[stop - 1] - values.index[first] >= LONGEST_WILD
-            if lasts or not jumps(values.iloc[pair], largest_step)[1]:
+            if lasts or not jumps(values.iloc[np.array(pair)], largest_step)[1]:
                 before = (first, stop)
             else:
                 wild[first:stop] = True

@@ -181,7 +181,8 @@ def _most_frequent(distances: IntArray) -> int | None:
 
 def _nearest_spacing(distances: npt.NDArray[Any]) -> IntArray:
     """Distances as the spacings of samples, which divide an hour: stamps may be minutes late."""
-    return SPACINGS[np.abs(np.subtract.outer(distances, SPACINGS)).argmin(axis=1)]
+    nearest: IntArray = SPACINGS[np.abs(np.subtract.outer(distances, SPACINGS)).argmin(axis=1)]
+    return nearest
 
 
 def _spacing_by_hour(slots: IntArray, distances: IntArray) -> dict[int, int]:

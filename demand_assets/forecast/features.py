@@ -17,6 +17,7 @@ from demand_assets.demand.days import day_hours, utc_index
 from demand_assets.grid import FEASTS, HOLIDAY_COUNTRY, MODEL, PERIODS, POPULATION, REAL, TIME_ZONE
 
 Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 NOON = time(12)
 HISTORY_DAYS = 49
@@ -73,7 +74,7 @@ def by_local_hour(real: pd.Series, first: date, last: date) -> pd.DataFrame:
     return demand.mask(unusual_hours(demand.to_numpy()))
 
 
-def unusual_hours(demand: Array) -> npt.NDArray[np.bool_]:
+def unusual_hours(demand: Array) -> BoolArray:
     """The hours of a frozen feed, and of a blackout until demand is back; days x 24, MW.
 
     They do not predict the days that follow. Measured demand never has the same mean in two hours
@@ -87,19 +88,20 @@ def unusual_hours(demand: Array) -> npt.NDArray[np.bool_]:
     with np.errstate(divide="ignore"):
         log = np.log(demand)
     deviation = (log - _median_of_4_weeks(log)).ravel()
-    change = np.diff(log.ravel(), prepend=np.nan).reshape(log.shape)
-    change = (change - _median_of_4_weeks(change)).ravel()
+    step = np.diff(log.ravel(), prepend=np.nan).reshape(log.shape)
+    change = (step - _median_of_4_weeks(step)).ravel()
     far = deviation < -LARGEST_DEVIATION
-    unusual = frozen | np.append(False, frozen[:-1]) | np.append(frozen[1:], False)
+    unusual: BoolArray = frozen | np.append(False, frozen[:-1]) | np.append(frozen[1:], False)
     back = 0
     for first in np.flatnonzero(far | (np.abs(change) > LARGEST_CHANGE)).tolist():
         if first > back:
             back = _hour_of_return(deviation, far, first)
             unusual[first:back] = True
-    return unusual.reshape(demand.shape)
+    unusual = unusual.reshape(demand.shape)
+    return unusual
 
 
-def _hour_of_return(deviation: Array, far: npt.NDArray[np.bool_], first: int) -> int:
+def _hour_of_return(deviation: Array, far: BoolArray, first: int) -> int:
     """The first hour, from an unusual one on, at which demand is back where it was before it."""
     known = deviation[max(first - 24, 0) : first]
     known = known[~np.isnan(known)]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demand_assets.demand import anomalies
-from demand_assets.demand.days import day_hours
+from demand_assets.demand.days import day_hours, utc_index
 from demand_assets.demand.errors import ImplausibleDemandError
 from demand_assets.demand.hourly import hourly_frame
 from demand_assets.demand.quality import check_forecast, check_hours, review, screen
@@ -204,7 +204,7 @@ def test_another_unit_in_a_part_of_the_day_is_never_stored(
     right = judge(samples, MAY_10).frame[column]
     stored = judged.frame[column].dropna()
     pd.testing.assert_series_equal(stored, right[stored.index])
-    assert len(stored) == 24 - values.index[wrong].floor("h").nunique()
+    assert len(stored) == 24 - utc_index(values[wrong]).floor("h").nunique()
 
 
 @DAYS
@@ -277,7 +277,7 @@ def test_wild_samples_are_named(
     judged = judge(samples, day)
     assert judged.color == "yellow"
     assert f"{count} samples of {column} stand out" in judged.text
-    clocks = values.index[first : first + count].tz_convert(TIME_ZONE.key)
+    clocks = utc_index(values)[first : first + count].tz_convert(TIME_ZONE.key)
     assert f"{value:,} MW at {clocks[0]:%H:%M}" in judged.text
     if column == REAL:
         assert {*clocks.strftime("%H:00")} <= {*judged.unusual}
@@ -304,7 +304,7 @@ def test_on_the_day_of_a_clock_change_offsets_may_be_wrong(day: date) -> None:
     hour = day_hours(day)[2]
     moved = real[(real.index >= hour) & (real.index < hour + pd.Timedelta(hours=1))]
     others = real.drop(moved.index)
-    shifted = zip(moved.index - pd.Timedelta(hours=1), moved, strict=True)
+    shifted = zip(utc_index(moved) - pd.Timedelta(hours=1), moved, strict=True)
     samples[REAL] = to_samples([*others.items(), *shifted])  # type: ignore[list-item]
     judged = judge(samples, day)
     assert judged.color == "yellow"
@@ -372,5 +372,9 @@ def test_each_fault_of_the_simulator_is_judged(
 def test_nothing_is_said_about_a_day_without_samples() -> None:
     now = datetime.combine(MAY_10, time(0, 1), TIME_ZONE)
     empty = pd.Series([math.nan], day_hours(MAY_10)[:1])
-    for samples in ({REAL: empty, FORECAST: None}, {REAL: empty[:0], FORECAST: empty[:0]}):
+    nothing: list[Samples] = [
+        {REAL: empty, FORECAST: None},
+        {REAL: empty[:0], FORECAST: empty[:0]},
+    ]
+    for samples in nothing:
         assert judge(samples, MAY_10, now).text == "0 of 24 hours have a forecast."

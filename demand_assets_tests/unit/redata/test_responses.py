@@ -27,6 +27,7 @@ from demand_assets_tests.unit.redata.helpers import (
     GOOD,
     MONTH,
     ByteServer,
+    answer_of,
     as_json,
     client,
     error_of,
@@ -126,9 +127,9 @@ def test_trouble_in_a_series_that_is_not_kept_does_no_harm(
 
 
 def test_a_series_that_comes_in_parts_is_joined(synthetic_api: Simulator) -> None:
-    whole = client(synthetic_api.url).fetch([DAY])[DAY]
+    whole = answer_of(client(synthetic_api.url).fetch([DAY])[DAY])
     synthetic_api.faults["*"] = "halves"
-    halves = client(synthetic_api.url).fetch(MONTH)[DAY]
+    halves = answer_of(client(synthetic_api.url).fetch(MONTH)[DAY])
     assert len(halves["included"]) == 4
     assert kept(halves) == kept(whole)
     empty = {**halves["included"][0], "attributes": {"values": None}}
