@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LOG_FACTORS = np.array([sign * math.log(factor) for factor in UNITS for sign in (1, -1)])
-UNIT_TOLERANCE = 0.18
+UNIT_TOLERANCE = 0.15
 """In logarithms, between demand in another unit and what its factor makes of the other series. The
 factors 4 and 6 are 0.4 apart."""
 LEVEL_TOLERANCE = 0.7
@@ -54,6 +54,21 @@ def frozen_stretches(values: pd.Series, most_equal: int) -> list[tuple[int, int]
     stops = np.append(starts[1:], len(v))
     long = stops - starts > most_equal
     return list(zip(starts[long].tolist(), stops[long].tolist(), strict=True))
+
+
+def copied_stretches(real: pd.Series, forecast: pd.Series) -> list[pd.DatetimeIndex]:
+    """Stretches in which measured samples equal their forecast, more of them than by chance.
+
+    On recorded days at most 5 samples of a day do.
+    """
+    both = real.index.intersection(forecast.index)
+    equal = real[both].to_numpy() == forecast[both].to_numpy()
+    edges = np.flatnonzero(np.diff(equal, prepend=False, append=False))
+    return [
+        pd.DatetimeIndex(both[start:stop])
+        for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        if stop - start > REAL_DEMAND.most_equal
+    ]
 
 
 def jumps(values: pd.Series, largest_step: float) -> BoolArray:

@@ -219,14 +219,18 @@ def _remarks_on_instants(samples: Samples, day: date, now: datetime) -> Iterator
 
 
 def _remarks_on_level(screened: Samples, frame: pd.DataFrame) -> Iterator[Remark]:
+    """Measured demand that is its forecast, is far from it, or is not at its level."""
+    real, forecast = known_samples(screened[REAL]), known_samples(screened[FORECAST])
+    for copied in anomalies.copied_stretches(real, forecast)[:SHOWN_GAPS]:
+        text = f"{len(copied)} samples of {REAL} equal {FORECAST}"
+        yield Remark(f"{text}: {_clock(copied[0])}-{_clock(copied[-1])}", copied)
     apart = anomalies.differing_hours(frame)
     if len(apart):
         largest = math.exp(apart.iloc[int(apart.abs().argmax())]) - 1
         text = f"{REAL} differs from {FORECAST} by up to {largest:+.0%} in {len(apart)} hours"
         yield Remark(f"{text}: {_ranges(utc_index(apart), 60)}", utc_index(apart))
     if anomalies.has_unusual_level(screened):
-        highest = known_samples(screened[REAL]).max()
-        text = f"No sample of {REAL} is higher than {highest:,.0f} MW"
+        text = f"No sample of {REAL} is higher than {real.max():,.0f} MW"
         yield Remark(f"{text}, and there is no {FORECAST} to compare with")
 
 

@@ -324,6 +324,16 @@ def test_measured_values_of_hours_to_come_are_named(hours: int) -> None:
     assert judged.unusual == []
 
 
+def test_a_copy_of_the_forecast_is_named() -> None:
+    samples = samples_of(MAY_10)
+    copied = between(series(samples), MAY_10, "10:15", "12:40")
+    series(samples)[copied] = series(samples, FORECAST)[copied]
+    judged = judge(samples, MAY_10)
+    assert judged.color == "yellow"
+    assert f"{copied.sum()} samples of RealDemand equal ForecastDemand: 10:15-12:40" in judged.text
+    assert judged.unusual == ["10:00", "11:00", "12:00"]
+
+
 def test_late_stamps_are_named_and_nothing_is_missing() -> None:
     judged = judge(samples_of(FIVE_MINUTES, "late"), FIVE_MINUTES)
     assert judged.text == (
