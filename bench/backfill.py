@@ -103,7 +103,7 @@ def floor(days: int, api: str, folder: Path) -> None:
     import pandas as pd
 
     from demand_assets.demand.hourly import hourly_frame
-    from demand_assets.demand.quality import check_plausible
+    from demand_assets.demand.quality import screen
     from demand_assets.redata import REDataClient, read_samples
     from demand_assets.settings import Settings
 
@@ -112,9 +112,9 @@ def floor(days: int, api: str, folder: Path) -> None:
     frames = []
     for day, answer in answers.items():
         assert isinstance(answer, dict), answer
-        samples = read_samples(answer, day)
-        check_plausible(samples, day)
-        frames.append(hourly_frame(samples, day, now=datetime.now(UTC)))
+        now = datetime.now(UTC)
+        samples = screen(read_samples(answer, day), day, now).samples
+        frames.append(hourly_frame(samples, day, now=now))
     frame = pd.concat(frames)
     if settings.influxdb_url:
         from demand_assets.stores.influxdb import InfluxDB, InfluxDBStore

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.samples import known_samples
 from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE, end_of, start_of
 
 
@@ -53,7 +54,7 @@ def describe_samples(real: pd.Series | None) -> dict[str, Any]:
 
     Keys whose value is unknown are left out.
     """
-    known = pd.Series(dtype="float64") if real is None else real.dropna()
+    known = known_samples(real)
     described: dict[str, Any] = {"samples": len(known)}
     if len(known) > 1:
         spacings = pd.Series(utc_index(known)).diff().dropna() // pd.Timedelta(minutes=1)

@@ -7,20 +7,21 @@ for each entry of ``grid.SERIES``.
 import math
 from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 
-from demand_assets.demand.days import day_hours, utc_index
+from demand_assets.demand.days import day_hours
 from demand_assets.demand.errors import NoRealDemandError
-from demand_assets.demand.samples import Samples, end_of_measured_hours
+from demand_assets.demand.samples import Samples, end_of_measured_hours, known_samples
 from demand_assets.grid import SERIES, local_date
 
 
 def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
     """The hourly means of one day.
 
-    A measured series is kept for hours that are over: those with a sample in their last slot, or
-    followed by any later sample. Other series are kept for the whole day. Hours in which nothing is
-    known are left out.
+    A measured series is kept for hours that are over by the samples, with one in their last slot or
+    any later one, and by the clock. Other series are kept for the whole day. Hours in which nothing
+    is known are left out.
 
     Args:
         samples: what the API has of the day.
@@ -39,7 +40,8 @@ def hourly_frame(samples: Samples, day: date, *, now: datetime) -> pd.DataFrame:
         if series.required and samples[series.column] is None:
             raise NoRealDemandError(f"the answer has no series of {demand}", day)
         if series.measured:
-            end = end_of_measured_hours(samples, series.column)
+            now_hour = pd.Timestamp(now).tz_convert("UTC").floor("h")
+            end = min(end_of_measured_hours(samples, series.column), now_hour)
             frame.loc[frame.index >= end, series.column] = math.nan
         if series.required and frame[series.column].isna().all() and day < local_date(now):
             raise NoRealDemandError(f"the day is past, and none of its hours has {demand}", day)
@@ -58,7 +60,11 @@ def with_earlier_hours(frame: pd.DataFrame, earlier: pd.DataFrame | None) -> pd.
 
 
 def _hourly_means(samples: pd.Series | None) -> pd.Series:
-    if samples is None:
+    known = known_samples(samples)
+    hours = known.index.to_numpy("datetime64[h]")
+    starts = np.flatnonzero(np.diff(hours, prepend=np.datetime64("NaT")))
+    if not len(starts):
         return pd.Series(dtype="float64")
-    known = samples.dropna()
-    return known.groupby(utc_index(known).floor("h")).mean()
+    counts = np.diff(starts, append=len(hours))
+    means = np.add.reduceat(known.to_numpy(), starts) / counts
+    return pd.Series(means, pd.DatetimeIndex(hours[starts].astype("datetime64[ns]"), tz="UTC"))

@@ -17,14 +17,20 @@ from demand_assets.demand.days import day_hours, utc_index
 from demand_assets.grid import FEASTS, HOLIDAY_COUNTRY, MODEL, PERIODS, POPULATION, REAL, TIME_ZONE
 
 Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 NOON = time(12)
 HISTORY_DAYS = 49
 """Days before a day that its features use: four weeks, and three more to fill gaps from."""
 WEEKS_FOR_GAPS = 3
 LARGEST_DEVIATION = 0.5
-"""Largest difference of log demand from the mean of four weeks. Christmas is 0.45 below, a blackout
-0.7; an hour that deviates more counts as unknown."""
+"""Of log demand below its median of four weeks: 0.45 on holidays, 0.7 and more in a blackout."""
+LARGEST_CHANGE = 0.18
+"""Of that deviation from one hour to the next: at most 0.12 on 911 recorded days."""
+BACK = 0.08
+"""Demand is back when its deviation is as before, but for so much."""
+LONGEST_RETURN = 36
+"""Hours after which demand counts as back. A holiday that follows would delay its return."""
 
 
 class TooLittleHistoryError(ValueError):
@@ -58,10 +64,57 @@ def days_known(real: pd.Series) -> pd.DatetimeIndex:
 
 
 def by_local_hour(real: pd.Series, first: date, last: date) -> pd.DataFrame:
-    """Demand by Madrid day, first to last, and local hour: MW, days x 24, NaN where unknown."""
+    """Demand by Madrid day, first to last, and local hour: MW, days x 24.
+
+    NaN where it is unknown, or unusual, see ``unusual_hours``.
+    """
     local = utc_index(real).tz_convert(TIME_ZONE.key).tz_localize(None)
     demand = real.groupby([local.normalize(), local.hour]).mean().unstack()
-    return demand.reindex(index=pd.date_range(first, last), columns=range(24)).astype("float64")
+    demand = demand.reindex(index=pd.date_range(first, last), columns=range(24)).astype("float64")
+    return demand.mask(unusual_hours(demand.to_numpy()))
+
+
+def unusual_hours(demand: Array) -> BoolArray:
+    """The hours of a frozen feed, and of a blackout until demand is back; days x 24, MW.
+
+    They do not predict the days that follow. Measured demand never has the same mean in two hours
+    running; the hours beside them may be frozen in part. A blackout is a deviation that never
+    occurs otherwise, or a sudden change of the deviation. But for the hours before a frozen one,
+    only earlier demand decides.
+    """
+    mw = demand.ravel()
+    same = mw[1:] == mw[:-1]
+    frozen = np.append(False, same) | np.append(same, False)
+    with np.errstate(divide="ignore"):
+        log = np.log(demand)
+    deviation = (log - _median_of_4_weeks(log)).ravel()
+    step = np.diff(log.ravel(), prepend=np.nan).reshape(log.shape)
+    change = (step - _median_of_4_weeks(step)).ravel()
+    far = deviation < -LARGEST_DEVIATION
+    unusual: BoolArray = frozen | np.append(False, frozen[:-1]) | np.append(frozen[1:], False)
+    back = 0
+    for first in np.flatnonzero(far | (np.abs(change) > LARGEST_CHANGE)).tolist():
+        if first > back:
+            back = _hour_of_return(deviation, far, first)
+            unusual[first:back] = True
+    unusual = unusual.reshape(demand.shape)
+    return unusual
+
+
+def _hour_of_return(deviation: Array, far: BoolArray, first: int) -> int:
+    """The first hour, from an unusual one on, at which demand is back where it was before it."""
+    known = deviation[max(first - 24, 0) : first]
+    known = known[~np.isnan(known)]
+    before = known[-1] if len(known) else 0.0
+    if abs(deviation[first]) < abs(before):
+        return first  # it returns to what is usual
+    last = hour = first
+    while hour < len(deviation) and hour - last <= LONGEST_RETURN:
+        if abs(deviation[hour] - before) < BACK:
+            break
+        last = hour if far[hour] else last
+        hour += 1
+    return hour
 
 
 def on_utc_hours(mw: Array, day: date) -> pd.Series:
@@ -169,8 +222,6 @@ def calendar_features(days: pd.DatetimeIndex) -> Array:
 def _recent_demand(demand: pd.DataFrame, at: time, calendar: dict[str, Array]) -> dict[str, Array]:
     """Past days and weeks at the same hour, yesterday's morning, level and trend."""
     known = np.log(demand.to_numpy())
-    # Hours of a blackout or of wrong measurements do not predict the days that follow.
-    known = np.where(np.abs(known - _mean_of_4_weeks(known)) > LARGEST_DEVIATION, np.nan, known)
     drift = _drift(known)
     for _ in range(WEEKS_FOR_GAPS):
         # Gaps are filled from earlier values only, so that no later demand leaks into a feature.
@@ -205,6 +256,18 @@ def _recent_demand(demand: pd.DataFrame, at: time, calendar: dict[str, Array]) -
 def _mean_of_4_weeks(values: Array) -> Array:
     """The mean of the same hour on the same weekday of the four weeks before, where known."""
     return _known_mean(np.stack([_shift(values, n) for n in (7, 14, 21, 28)]), axis=0)
+
+
+def _median_of_4_weeks(values: Array) -> Array:
+    """The median of the same hour on the same weekday of the four weeks before.
+
+    NaN where fewer than two of them are known: a single one may be a holiday.
+    """
+    weeks = np.sort(np.stack([_shift(values, n) for n in (7, 14, 21, 28)]), axis=0)  # NaN last
+    count = 4 - np.isnan(weeks).sum(axis=0, keepdims=True)
+    low, high = (np.maximum(count - n, 0) // 2 for n in (1, 0))
+    middle = [np.take_along_axis(weeks, n, axis=0)[0] for n in (low, np.minimum(high, 3))]
+    return np.where(count[0] > 1, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _drift(known: Array) -> Array:

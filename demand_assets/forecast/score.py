@@ -8,6 +8,7 @@ import pandas as pd
 
 from demand_assets.demand.quality import Finding
 from demand_assets.forecast.features import (
+    HISTORY_DAYS,
     NOON,
     TooLittleHistoryError,
     by_local_hour,
@@ -51,15 +52,15 @@ def score(forecast: pd.Series, real: pd.Series) -> Score:
 def weekly_naive(history: pd.DataFrame | pd.Series, day: date, at: time = NOON) -> pd.Series:
     """The demand of the same weekday a week before, at the same local hour.
 
-    An hour that is unknown there is taken from 2, 3 or 4 weeks before. Arguments and result are
-    those of ``Model.forecast``; ``at`` is the Madrid time at which the forecast is made.
+    An hour that is unknown or unusual there is taken from 2, 3 or 4 weeks before. Arguments and
+    result are those of ``Model.forecast``; ``at`` is the Madrid time at which the forecast is made.
 
     Raises:
         TooLittleHistoryError: an hour is unknown in all four weeks.
     """
     real = known_demand(history, issue_time(day, at))
-    demand = by_local_hour(real, day - timedelta(days=28), day).to_numpy()
-    weeks = demand[[21, 14, 7, 0]]
+    demand = by_local_hour(real, day - timedelta(days=HISTORY_DAYS), day).to_numpy()
+    weeks = demand[[-1 - days for days in (7, 14, 21, 28)]]
     known = ~np.isnan(weeks)
     weeks_known = known[:, local_hours(day)].sum(axis=0)
     if not weeks_known.all():

@@ -16,9 +16,10 @@ from demand_assets.demand.quality import Finding, check_stored
 from demand_assets.grid import COLUMNS, end_of, start_of
 from demand_assets.orchestration import keys
 from demand_assets.orchestration.dagster_internals.check_targets import materialization_target
-from demand_assets.orchestration.ledger_reader import read_ledger
-from demand_assets.orchestration.metadata import metadata_values
+from demand_assets.orchestration.ledger_reader import newest_materializations, read_ledger
+from demand_assets.orchestration.metadata import FROZEN_SINCE, metadata_of, metadata_values
 from demand_assets.orchestration.planning.freshness import check_freshness
+from demand_assets.orchestration.planning.ledger import Ledger
 from demand_assets.settings import Settings
 from demand_assets.stores import Store, StoreError
 
@@ -26,9 +27,13 @@ DESCRIPTIONS = {
     keys.HOURS_ARE_COMPLETE: "Does the day have its 23, 24 or 25 measured hours? Yellow: samples"
     " are missing, or hours of a day that is still requested. Red: hours are still missing a day"
     " after its end.",
-    keys.DEMAND_IS_PLAUSIBLE: "Is every sample in the plausible range of its series? Red: some are"
-    " not; nothing of the day was stored.",
+    keys.DEMAND_IS_PLAUSIBLE: "Is every sample in MW and in the plausible range of its series?"
+    " Yellow: some are not, and their hours were left out. Red: more than a quarter of measured"
+    " demand is not; nothing of the day was stored.",
     keys.FORECAST_IS_PRESENT: "Does every hour have the operator's forecast? Yellow: some do not.",
+    keys.SAMPLES_ARE_PLAUSIBLE: "Do the samples look like demand? Yellow: some are frozen, wild,"
+    " contradictory, far from the forecast, late or in the future. They are stored as the operator"
+    " sent them; the forecast does without their hours.",
 }
 """The checks of a frame before it is stored."""
 
@@ -132,7 +137,16 @@ def store_matches_frame(
 def today_is_fresh(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Is the newest hour of today's data, and today's last refresh, recent enough? Evaluated by
-    `current_day_sensor` every minute, without a run."""
+    """Is the newest hour of today's data, and today's last refresh, recent enough, and does
+    measured demand change? Evaluated by `current_day_sensor` every minute, without a run."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
-    return check_result(keys.TODAY_IS_FRESH, check_freshness(ledger, settings))
+    return check_result(keys.TODAY_IS_FRESH, find_freshness(context.instance, ledger, settings))
+
+
+def find_freshness(instance: dg.DagsterInstance, ledger: Ledger, settings: Settings) -> Finding:
+    """`check_freshness`, with what the newest frame of today says about its samples."""
+    records = newest_materializations(instance, keys.HOURLY_DEMAND_FRAME, [ledger.today])
+    frame = metadata_of(records[ledger.today]) if ledger.today in records else {}
+    since = frame.get(FROZEN_SINCE)
+    frozen_since = None if since is None else datetime.fromtimestamp(since, UTC)
+    return check_freshness(ledger, settings, frozen_since)

@@ -28,6 +28,10 @@ SAME_ANSWERS, RESTORES = "same_answers", "restores"
 FINGERPRINT, MORNING_FINGERPRINT = "fingerprint", "morning_fingerprint"
 """Of a materialization: `demand.figures.fingerprint` of the day's measured demand, and of the hours
 that are known when the next day's forecast is made. A forecast has the one of its inputs."""
+UNUSUAL_HOURS = "unusual_hours"
+"""Of a frame: the UTC hours whose measured demand predicts nothing, see `demand.quality.Review`."""
+FROZEN_SINCE = "frozen_since"
+"""Of a frame: since when measured demand has had the value of the day's last sample."""
 MADE_BY = "made_by"
 """Of a forecast: `forecast.TRAINED_MODEL` or `forecast.WEEKLY_NAIVE`."""
 

@@ -12,11 +12,11 @@ from typing import Any
 import dagster as dg
 
 from demand_assets.orchestration import keys, tags
-from demand_assets.orchestration.checks import check_result, evaluation
+from demand_assets.orchestration.checks import check_result, evaluation, find_freshness
 from demand_assets.orchestration.io_managers import ParquetFrameIOManager
 from demand_assets.orchestration.jobs import demand_job, restore_job, today_job
 from demand_assets.orchestration.ledger_reader import read_ledger
-from demand_assets.orchestration.planning.freshness import check_freshness, clock, summary
+from demand_assets.orchestration.planning.freshness import clock, summary
 from demand_assets.orchestration.planning.ledger import Ledger
 from demand_assets.orchestration.planning.plans import (
     MOST_REQUESTS,
@@ -71,7 +71,7 @@ def current_day_sensor(
     revisions once a day."""
     ledger = read_ledger(context.instance, settings, datetime.now(UTC))
     plan = plan_open_days(ledger, settings.refresh, DAYS_PER_RUN, settings.reread_days)
-    finding = check_freshness(ledger, settings)
+    finding = find_freshness(context.instance, ledger, settings)
     news = summary(finding)
     result = evaluation(keys.INFLUX_DEMAND_POINTS, check_result(keys.TODAY_IS_FRESH, finding))
     return sensor_result(plan, asset_events=[] if news == context.cursor else [result], cursor=news)

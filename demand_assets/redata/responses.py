@@ -8,6 +8,7 @@ import json
 import reprlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any, NoReturn
 
@@ -31,6 +32,7 @@ SPAN_REFUSED = (400, 413, 414, 422)
 LARGEST_MW = 1e9
 """Larger numbers are not MW at all. Implausible ones pass, as `demand.quality` checks them."""
 
+Value = tuple[datetime, float | None]
 Answer = dict[str, Any]
 """The API's JSON: ``data`` (a header) and ``included`` (the series, each with its samples)."""
 
@@ -91,28 +93,13 @@ def _refuse_constant(constant: str) -> NoReturn:
 def check_shape(answer: Any, day: date | None = None) -> None:
     """Check the structure that every reader of an answer relies on.
 
+    Of series that are not kept nothing but their id is looked at.
+
     Raises:
         MalformedAnswerError: there are no series, a sample has no time, or its value is neither
             null nor a number that could be MW.
     """
-    try:
-        for series in answer["included"]:
-            if not isinstance(series["id"], str | int):
-                raise TypeError(f"{reprlib.repr(series['id'])} for an id")
-            for sample in series["attributes"]["values"]:
-                instant, value = _instant(sample), sample.get("value")
-                if instant.tzinfo is None or not 1970 < instant.year < 2200:
-                    raise ValueError(f"{sample['datetime']} for a time")
-                if value is not None and not (
-                    type(value) in (int, float) and abs(value) <= LARGEST_MW
-                ):
-                    raise ValueError(f"{reprlib.repr(value)} instead of MW")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise MalformedAnswerError(
-            "the answer is JSON of another shape than REData's"
-            f" ({type(error).__name__}: {excerpt(str(error))})",
-            day,
-        ) from error
+    _read_values(answer, day)
 
 
 def read_samples(answer: Answer, day: date | None = None) -> Samples:
@@ -121,20 +108,48 @@ def read_samples(answer: Answer, day: date | None = None) -> Samples:
     Raises:
         MalformedAnswerError: the answer does not have the structure of REData's answers.
     """
-    check_shape(answer, day)
-    return {series.column: read_series(answer, series) for series in SERIES}
+    return {column: to_samples(values) for column, values in _read_values(answer, day).items()}
 
 
 def read_series(answer: Answer, series: Series) -> pd.Series | None:
-    """The samples of one series, in an answer whose structure was checked.
+    """The samples of one series, in an answer whose structure was checked."""
+    return to_samples(_values_of(answer, series))
 
-    It is found by its id, as titles change with the language and the order may change.
+
+def _read_values(answer: Any, day: date | None) -> dict[str, list[Value] | None]:
+    try:
+        for received in answer["included"]:
+            if not isinstance(received["id"], str | int):
+                raise TypeError(f"{reprlib.repr(received['id'])} for an id")
+        return {series.column: _values_of(answer, series) for series in SERIES}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MalformedAnswerError(
+            "the answer is JSON of another shape than REData's"
+            f" ({type(error).__name__}: {excerpt(str(error))})",
+            day,
+        ) from error
+
+
+def _values_of(answer: Answer, series: Series) -> list[Value] | None:
+    """The instants and values of a series, None if the answer lacks it.
+
+    It is found by its id, as titles change with the language and the order may change. A series
+    that comes in parts is joined. ``values`` that are null are no samples.
     """
-    for received in answer["included"]:
-        if str(received["id"]) == series.api_id:
-            values = received["attributes"]["values"]
-            return to_samples((_instant(sample), sample.get("value")) for sample in values)
-    return None
+    parts = [one for one in answer["included"] if str(one["id"]) == series.api_id]
+    if not parts:
+        return None
+    return [_value(sample) for part in parts for sample in part["attributes"]["values"] or []]
+
+
+def _value(sample: Mapping[str, Any]) -> Value:
+    """The instant and the value of a sample, None for a null."""
+    instant, value = _instant(sample), sample.get("value")
+    if instant.tzinfo is None or not 1970 < instant.year < 2200:
+        raise ValueError(f"{sample['datetime']} for a time")
+    if value is not None and not (type(value) in (int, float) and abs(value) <= LARGEST_MW):
+        raise ValueError(f"{reprlib.repr(value)} instead of MW")
+    return instant, value
 
 
 def _instant(sample: Mapping[str, Any]) -> datetime:
@@ -154,23 +169,44 @@ def split_days(answer: Answer, days: Sequence[date]) -> dict[date, Answer]:
 
     Each keeps the header and every series of the span, with the samples of its Madrid day only.
     """
+    received = [_received_samples(series) for series in answer["included"]]
     samples: dict[date, dict[int, list[Any]]] = {day: defaultdict(list) for day in days}
-    for place, series in enumerate(answer["included"]):
-        for sample in series["attributes"]["values"]:
-            day = local_date(_instant(sample))
+    for place, of_series in enumerate(received):
+        for sample in of_series or ():
+            day = _day_of(sample)
             if day in samples:
                 samples[day][place].append(sample)
     return {
         day: {
             **answer,
             "included": [
-                {**series, "attributes": {**series["attributes"], "values": by_series[place]}}
+                series
+                if received[place] is None
+                else {**series, "attributes": {**series["attributes"], "values": by_series[place]}}
                 for place, series in enumerate(answer["included"])
             ],
         }
         for day, by_series in samples.items()
         if by_series
     }
+
+
+def _received_samples(series: Mapping[str, Any]) -> list[Any] | None:
+    """The samples of any series; None for one that is not kept and has another structure."""
+    match series:
+        case {"attributes": {"values": list(values)}}:
+            return values
+    return None
+
+
+def _day_of(sample: Any) -> date | None:
+    """The Madrid day of a sample; None for one of a series that is not kept, without a time."""
+    match sample:
+        case {"datetime": str()}:
+            with suppress(ValueError, OverflowError):
+                instant = _instant(sample)
+                return local_date(instant) if instant.tzinfo else None
+    return None
 
 
 def excerpt(text: str) -> str:

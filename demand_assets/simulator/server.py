@@ -167,7 +167,16 @@ class Simulator:
             del series[REAL]
         if Fault.REORDERED in days.values():
             series = dict(reversed(series.items()))
-        return Reply(_body(language, updated, series))
+        parts = list(series.items())
+        if Fault.HALVES in days.values():
+            parts = [half for part in parts for half in _halves(*part)]
+        return Reply(_body(language, updated, parts))
+
+
+def _halves(id_: str, samples: list[Sample]) -> list[tuple[str, list[Sample]]]:
+    """The measured series in two parts, the later first; another series as it is."""
+    middle = len(samples) // 2
+    return [(id_, samples[middle:]), (id_, samples[:middle])] if id_ == REAL else [(id_, samples)]
 
 
 def _moment(query: Mapping[str, list[str]], name: str, *, fold: int) -> datetime:
@@ -186,7 +195,7 @@ def _between(start: datetime, end: datetime, samples: list[Sample]) -> list[Samp
     return samples[low : bisect_right(samples, end, key=lambda sample: sample.at)]
 
 
-def _body(language: str, updated: datetime, series: Day) -> str:
+def _body(language: str, updated: datetime, series: list[tuple[str, list[Sample]]]) -> str:
     """The answer as JSON. The samples are JSON already, so only what surrounds them is encoded."""
     update = updated.astimezone(TIME_ZONE).isoformat(timespec="milliseconds")
     title = TITLE[language]
@@ -197,7 +206,7 @@ def _body(language: str, updated: datetime, series: Day) -> str:
         "meta": {"cache-control": {"cache": "MISS"}},
     }
     included: list[str] = []
-    for id_, samples in series.items():
+    for id_, samples in series:
         title = SERIES[id_][language]
         attributes: dict[str, object] = {
             "title": title,

@@ -57,7 +57,7 @@ def assert_series_is_everywhere(report: dict[str, Any]) -> None:
     assert report["read_back"]["RealDemand"] == report["published"]["1293"]
     assert "mean_programmed_mw" in report["metadata"]
     assert set(report["checks"].values()) == {True}
-    assert len(report["checks"]) == 4
+    assert len(report["checks"]) == 5
     assert report["page"] == dict.fromkeys(report["columns"], 24)
     graph, table = (
         cell

@@ -13,7 +13,12 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from demand_assets.demand.days import contiguous_ranges, day_hours, frames_by_day
+from demand_assets.demand.days import (
+    contiguous_ranges,
+    day_hours,
+    days_between,
+    frames_by_day,
+)
 from demand_assets.demand.figures import hours_fingerprints
 from demand_assets.forecast import (
     HISTORY_DAYS,
@@ -98,6 +103,7 @@ def demand_forecast_model(
     for month in context.partition_keys:
         until = min(issue_time(date.fromisoformat(month), at), datetime.now(TIME_ZONE))
         history = demand_store.read([REAL], start_of(settings.start_date), until)
+        history = without_unusual_hours(context.instance, history)
         try:
             model = Model.train(history, until, at)
         except TooLittleHistoryError as error:
@@ -126,6 +132,7 @@ def demand_forecast(
     models = newest_models(context.instance, days, settings)
     start = start_of(days[0] - timedelta(days=HISTORY_DAYS))
     history = demand_store.read([REAL], start, issue_time(days[-1], settings.forecast_at))
+    history = without_unusual_hours(context.instance, history)
     forecasts: dict[date, pd.Series] = {}
     errors: dict[date, TooLittleHistoryError] = {}
     for day in days:
@@ -177,14 +184,36 @@ def demand_forecast_score(
         if metadata.metadata_of(record).get(metadata.MADE_BY) == WEEKLY_NAIVE:
             frame.loc[frame.index.intersection(day_hours(day)), MODEL] = math.nan
     frame[WEEKLY_NAIVE] = math.nan
+    history = without_unusual_hours(context.instance, frame)
     for day in days:
         with suppress(TooLittleHistoryError):
-            naive = weekly_naive(frame, day, settings.forecast_at)
+            naive = weekly_naive(history, day, settings.forecast_at)
             frame.update(naive.to_frame(WEEKLY_NAIVE))
     for key, hours in frames_by_day(frame, context.partition_keys).items():
         context.add_asset_metadata(describe_scores(hours), partition_key=key)
     finding = check_model(frame.loc[start_of(checked[0]) :])
     return dg.MaterializeResult(check_results=[check_result(keys.MODEL_BEATS_NAIVE, finding)])
+
+
+def without_unusual_hours(instance: dg.DagsterInstance, history: pd.DataFrame) -> pd.DataFrame:
+    """A copy of an hourly frame, NaN where measured demand is on record as unusual.
+
+    `forecast.features` finds blackouts and frozen hours in the hours themselves; what only the
+    samples tell, such as a wild one, is in the metadata of `hourly_demand_frame`.
+    """
+    if history.empty:
+        return history
+    first, last = (local_date(history.index[n]) for n in (0, -1))
+    days = days_between(first, last)
+    records = newest_materializations(instance, keys.HOURLY_DEMAND_FRAME, days)
+    unusual = [
+        hour
+        for record in records.values()
+        for hour in metadata.metadata_of(record).get(metadata.UNUSUAL_HOURS, ())
+    ]
+    usual = history.copy()
+    usual.loc[usual.index.isin(pd.to_datetime(unusual, utc=True)), REAL] = math.nan
+    return usual
 
 
 def newest_models(

@@ -21,7 +21,14 @@ from demand_assets.demand.figures import (
     hours_fingerprints,
 )
 from demand_assets.demand.hourly import hourly_frame, with_earlier_hours
-from demand_assets.demand.quality import Finding, check_forecast, check_hours, check_plausible
+from demand_assets.demand.quality import (
+    Finding,
+    Review,
+    check_forecast,
+    check_hours,
+    review,
+    screen,
+)
 from demand_assets.demand.samples import missing_samples
 from demand_assets.grid import COLUMNS, REAL, REAL_DEMAND, SERIES, TIME_ZONE, start_of
 from demand_assets.orchestration import keys, metadata
@@ -111,35 +118,18 @@ def hourly_demand_frame(
     checked: dict[str, list[dg.AssetCheckResult]] = {}
     for day in _days(context):
         key = day.isoformat()
+        earlier = frame_files.stored_frame(keys.HOURLY_DEMAND_FRAME, key)
         try:
-            samples = read_samples(raw_ree_json[key], day)
-            answered = hourly_frame(samples, day, now=now)
-            plausible = check_plausible(samples, day)
-            earlier = frame_files.stored_frame(keys.HOURLY_DEMAND_FRAME, key)
-            outcomes[day] = frame = with_earlier_hours(answered, earlier)
+            frame, results, figures = _frame_of_day(
+                raw_ree_json[key], day, now, earlier, stored.get(day)
+            )
         except DayError as error:
             outcomes[day] = error
             if isinstance(error, ImplausibleDemandError):
                 finding = Finding(False, str(error), red=True)
                 refused[key] = [check_result(keys.DEMAND_IS_PLAUSIBLE, finding)]
             continue
-        missing = missing_samples(samples, day, now=now)
-        checked[key] = [
-            check_result(
-                keys.HOURS_ARE_COMPLETE,
-                check_hours(
-                    frame,
-                    missing,
-                    day,
-                    now,
-                    earlier_hours=int(frame[REAL].count() - answered[REAL].count()),
-                    is_final=_is_final(frame, day, stored, now),
-                ),
-            ),
-            check_result(keys.DEMAND_IS_PLAUSIBLE, plausible),
-            check_result(keys.FORECAST_IS_PRESENT, check_forecast(frame, day)),
-        ]
-        figures = describe_frame(frame, day) | {"samples_missing": len(missing)}
+        outcomes[day], checked[key] = frame, results
         _add_metadata(context, key, figures)
     record_by_day(context.op_execution_context, keys.HOURLY_DEMAND_FRAME, refused)
     yield dg.Output(pd.concat(_all_or_fail(outcomes).values()))
@@ -147,6 +137,39 @@ def hourly_demand_frame(
     # Dagster expects an output for each check; the results are recorded by day above.
     for output in context.op_execution_context.selected_output_names - {"result"}:
         yield dg.Output(None, output_name=output)
+
+
+def _frame_of_day(
+    answer: Answer, day: date, now: datetime, earlier: pd.DataFrame | None, stored: Stored | None
+) -> tuple[pd.DataFrame, list[dg.AssetCheckResult], dict[str, Any]]:
+    """The hours of a day, the results of its checks, and its figures.
+
+    Raises:
+        DayError: the answer cannot be stored.
+    """
+    samples = read_samples(answer, day)
+    screened = screen(samples, day, now)
+    answered = hourly_frame(screened.samples, day, now=now)
+    frame = with_earlier_hours(answered, earlier)
+    missing = missing_samples(samples, day, now=now)
+    reviewed = review(samples, screened.samples, answered, day, now)
+    hours_found = check_hours(
+        frame,
+        missing,
+        day,
+        now,
+        screened.left_out,
+        earlier_hours=int(frame[REAL].count() - answered[REAL].count()),
+        is_final=_is_final(frame, day, stored, now),
+    )
+    results = [
+        check_result(keys.HOURS_ARE_COMPLETE, hours_found),
+        check_result(keys.DEMAND_IS_PLAUSIBLE, screened.finding),
+        check_result(keys.FORECAST_IS_PRESENT, check_forecast(frame, day)),
+        check_result(keys.SAMPLES_ARE_PLAUSIBLE, reviewed.finding),
+    ]
+    figures = describe_frame(frame, day) | {"samples_missing": len(missing)}
+    return frame, results, figures | _describe_review(reviewed)
 
 
 def influx_demand_points(
@@ -231,12 +254,19 @@ def _store_kept_days(
     raise expired_failure(expired, kept_from)
 
 
-def _is_final(frame: pd.DataFrame, day: date, stored: Mapping[date, Stored], now: datetime) -> bool:
+def _is_final(frame: pd.DataFrame, day: date, stored: Stored | None, now: datetime) -> bool:
     """Whether the API has answered the same so often that no other answer is expected."""
-    previous = stored.get(day)
-    fingerprint_of_day = hours_fingerprints(frame, [day])[day]
-    history = answer_history(previous, fingerprint_of_day, now, now)
+    history = answer_history(stored, hours_fingerprints(frame, [day])[day], now, now)
     return is_final(history.same_answers, history.unchanged_since or now, now)
+
+
+def _describe_review(reviewed: Review) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if len(reviewed.unusual_hours):
+        figures[metadata.UNUSUAL_HOURS] = [f"{hour:%FT%H:%MZ}" for hour in reviewed.unusual_hours]
+    if reviewed.frozen_since:
+        figures[metadata.FROZEN_SINCE] = reviewed.frozen_since
+    return figures
 
 
 def _log_progress(context: dg.AssetExecutionContext, days: int) -> Callable[[int, int], None]:

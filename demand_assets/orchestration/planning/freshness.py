@@ -14,12 +14,20 @@ STUCK_AFTER = timedelta(minutes=10)
 """A run for today that waits longer than this is stuck in the queue."""
 
 
-def check_freshness(ledger: Ledger, settings: Settings) -> Finding:
+def check_freshness(
+    ledger: Ledger, settings: Settings, frozen_since: datetime | None = None
+) -> Finding:
     """Whether today's data are as new as they can be.
 
     The lag is the time since the end of today's newest measured hour, or since midnight if there is
     none; the age is the time since today's last materialization. The greater of the two counts.
-    Other days do not matter.
+    Other days do not matter. Today is not fresh either if measured demand does not change, or if
+    an hour is stored as measured that is not over.
+
+    Args:
+        ledger: the state of all days.
+        settings: those of freshness and refreshes.
+        frozen_since: since when measured demand has had the value of its last sample, if too long.
     """
     now, today = ledger.now, ledger.today
     stored = ledger.stored.get(today)
@@ -27,8 +35,20 @@ def check_freshness(ledger: Ledger, settings: Settings) -> Finding:
     measured_until = last_hour + timedelta(hours=1) if last_hour else start_of(today)
     lag = now - measured_until
     stale = max(lag, now - (stored.at if stored else start_of(today)))
-    passed = stale <= settings.freshness.warn_after
-    why = None if passed else _why_stale(ledger, settings.refresh)
+    text = f"Today, {today}, is measured until {clock(measured_until)}."
+    passed, why = True, None
+    if stale > settings.freshness.warn_after:
+        why = _why_stale(ledger, settings.refresh)
+        text = f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}"
+        passed = False
+    elif lag < timedelta():
+        why = "An hour that is not over cannot have been measured."
+        text += f" {why}"
+        passed = False
+    if frozen_since:
+        frozen = f"The measured value has not changed since {clock(frozen_since)}."
+        why = f"{why} {frozen}" if why else frozen
+        text, passed = f"{text} {frozen}", False
     figures: dict[str, float | str | datetime | None] = {
         "lag_minutes": round(lag / timedelta(minutes=1), 1),
         "next_refresh": ledger.refresh_due(settings.refresh),
@@ -38,9 +58,7 @@ def check_freshness(ledger: Ledger, settings: Settings) -> Finding:
     }
     return Finding(
         passed=passed,
-        text=f"Today, {today}, is measured until {clock(measured_until)}."
-        if passed
-        else f"Today, {today}, is {stale / timedelta(minutes=1):.0f} minutes behind. {why}",
+        text=text,
         red=stale > settings.freshness.fail_after,
         figures={name: value for name, value in figures.items() if value is not None},
     )

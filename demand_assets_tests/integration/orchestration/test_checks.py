@@ -4,11 +4,12 @@ The rules themselves are tested in `unit/demand/test_quality.py`.
 """
 
 from contextlib import closing
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
+import time_machine
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckKey,
@@ -16,6 +17,9 @@ from dagster import (
     DagsterInstance,
 )
 
+from demand_assets.demand.quality import Finding
+from demand_assets.orchestration.checks import find_freshness
+from demand_assets.orchestration.ledger_reader import read_ledger
 from demand_assets.settings import Settings
 from demand_assets.simulator import Simulator
 from demand_assets_tests.support.project import Project
@@ -26,6 +30,7 @@ DATA_CHECKS = {
     "hours_are_complete": FRAME,
     "demand_is_plausible": FRAME,
     "forecast_is_present": FRAME,
+    "samples_are_plausible": FRAME,
     "store_matches_frame": POINTS,
 }
 
@@ -101,6 +106,93 @@ def test_a_red_day_turns_green_once_it_is_complete(
     assert page(project, "hours_are_complete") == {
         "SUCCEEDED": {f"2023-05-{day:02}" for day in range(1, 32)}
     }
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "text"),
+    [
+        ("frozen", "samples_are_plausible", "in 72 samples running: 06:00-11:55"),
+        ("wild", "samples_are_plausible", "1 samples of RealDemand stand out"),
+        ("contradictory", "samples_are_plausible", "different values at 12 instants"),
+        ("late", "samples_are_plausible", "288 measured samples are stamped 3 minutes late"),
+        ("blackout", "samples_are_plausible", "RealDemand differs from ForecastDemand"),
+        ("outlier", "demand_is_plausible", "1 samples of RealDemand cannot be demand"),
+        ("forecast-outlier", "demand_is_plausible", "1 samples of ForecastDemand cannot be demand"),
+        ("forecast-nulls", "forecast_is_present", "0 of 24 hours have a forecast"),
+    ],
+)
+def test_samples_that_look_wrong_are_stored_and_yellow(
+    project: Project, synthetic_api: Simulator, fault: str, check: str, text: str
+) -> None:
+    synthetic_api.faults["2023-05-10"] = fault
+    assert project.materialize("2023-05-09", "2023-05-11").success
+    assert len(project.stored()) == 72
+    assert color(project, check) == "WARN"
+    found = result_of(project, check)
+    assert found is not None
+    assert text in str(found.description)
+    for name in DATA_CHECKS:
+        assert color(project, name) != "ERROR"
+        assert color(project, name, "2023-05-09") == color(project, name, "2023-05-11") == "green"
+
+
+@pytest.mark.parametrize("fault", ["hourly", "halves", "bad-schedule"])
+def test_right_values_in_an_unusual_answer_are_green(
+    project: Project, synthetic_api: Simulator, fault: str
+) -> None:
+    synthetic_api.faults["2023-05-10"] = fault
+    assert project.materialize("2023-05-10").success
+    assert {color(project, name) for name in DATA_CHECKS} == {"green"}
+    assert project.stored().notna().all(axis=None)
+
+
+@pytest.mark.parametrize("fault", ["energy", "energy-of-all"])
+@pytest.mark.parametrize("clock", ["2023-05-10T10:12+02:00", "2023-05-11T02:00+02:00"])
+def test_energy_in_place_of_demand_is_red_and_not_stored(
+    project: Project, synthetic_api: Simulator, fault: str, clock: str
+) -> None:
+    synthetic_api.faults["2023-05-10"] = fault
+    synthetic_api.clock = lambda: datetime.fromisoformat(clock)
+    with time_machine.travel(clock, tick=False):
+        assert not project.materialize("2023-05-10").success
+    assert "demand.duckdb" not in project.files()
+    assert color(project, "demand_is_plausible") == "ERROR"
+    found = result_of(project, "demand_is_plausible")
+    assert found is not None
+    assert "as if divided by 4 (energy of 15 minutes in MWh)" in str(found.description)
+
+
+def test_hours_to_come_are_not_measured_and_today_shows_a_frozen_feed(
+    project: Project, synthetic_api: Simulator
+) -> None:
+    clock = datetime.fromisoformat("2023-05-10T10:12+02:00")
+    synthetic_api.clock = lambda: clock
+    synthetic_api.faults["2023-05-10"] = "ahead"
+    with time_machine.travel(clock, tick=False):
+        assert project.materialize("2023-05-10").success
+        assert int(project.stored()["RealDemand"].count()) == 10
+        assert int(project.stored()["ForecastDemand"].count()) == 24
+        found = result_of(project, "samples_are_plausible")
+        assert found is not None and not found.passed
+        assert "later than the present and not used: 10:20-" in str(found.description)
+        assert today(project).passed
+
+        synthetic_api.faults["2023-05-10"] = "frozen"
+        assert project.materialize("2023-05-10").success
+        assert color(project, "samples_are_plausible") == "WARN"
+        fresh = today(project)
+        assert not fresh.passed and not fresh.red
+        assert "The measured value has not changed since 06:00 Madrid time." in fresh.text
+
+        del synthetic_api.faults["2023-05-10"]
+        assert project.materialize("2023-05-10").success
+        assert today(project).passed
+
+
+def today(project: Project) -> Finding:
+    """What `current_day_sensor` finds about today."""
+    ledger = read_ledger(project.instance, project.settings, datetime.now(UTC))
+    return find_freshness(project.instance, ledger, project.settings)
 
 
 @pytest.mark.parametrize("fault", ["zeros", "negative", "huge"])

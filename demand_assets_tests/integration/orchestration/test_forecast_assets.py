@@ -130,6 +130,21 @@ def test_with_little_history_the_forecast_is_that_of_the_week_before(system: Clo
     assert "needs 180 days before it, and 20 are stored" in str(result.skip_reason.skip_message)
 
 
+def test_the_forecast_does_without_hours_that_a_check_has_called_unusual(
+    system: Clockwork,
+) -> None:
+    week_before, two_weeks_before = (TOMORROW - timedelta(days=n) for n in (7, 14))
+    right = hours(system, week_before, REAL)
+    system.api.faults[str(week_before)] = "wild"
+    assert system.project.materialize(str(week_before)).success
+    wild = hours(system, week_before, REAL)
+    assert wild.iloc[5] > right.iloc[5] + 1_000  # the store has the operator's values
+    assert run(system, FORECAST_JOB, str(TOMORROW)).success
+    forecast = hours(system, TOMORROW).to_numpy()
+    assert forecast[5] == hours(system, two_weeks_before, REAL).iloc[5]
+    assert forecast[:5].tolist() == right.iloc[:5].tolist()
+
+
 def test_a_range_that_fails_names_its_failed_days_and_the_others(system: Clockwork) -> None:
     tags = {
         "dagster/asset_partition_range_start": "2023-04-15",

@@ -1,4 +1,7 @@
-"""Rules of quality: complete hours, plausible samples, a forecast, and the store's values."""
+"""Rules of quality: complete hours, a forecast, and the store's values.
+
+Rules over samples are tested in `test_anomalies.py`.
+"""
 
 import math
 from datetime import UTC, date, datetime
@@ -7,16 +10,13 @@ import pandas as pd
 import pytest
 
 from demand_assets.demand.days import day_hours
-from demand_assets.demand.errors import ImplausibleDemandError
 from demand_assets.demand.quality import (
     Finding,
     check_forecast,
     check_hours,
-    check_plausible,
     check_stored,
 )
-from demand_assets.demand.samples import Samples
-from demand_assets.grid import FORECAST, REAL, SERIES, TIME_ZONE
+from demand_assets.grid import FORECAST, REAL, TIME_ZONE
 
 DAY = date(2023, 5, 10)
 NEXT_DAY = datetime(2023, 5, 11, 12, tzinfo=TIME_ZONE)
@@ -76,6 +76,12 @@ def test_hours_of_today_that_are_not_over_are_not_missing() -> None:
     assert found.text == "14 of 24 hours so far."
 
 
+def test_an_hour_that_was_left_out_is_yellow_for_ever() -> None:
+    found = check_hours(without_hour(7), at(), DAY, YEARS_LATER, left_out=at("07:00"))
+    assert color(found) == "yellow"
+    assert found.text == "23 of 24 hours. Left out as implausible: 07:00."
+
+
 @pytest.mark.parametrize("day", [date(2023, 3, 26), date(2023, 10, 29)])
 def test_days_of_23_and_25_hours_are_complete(day: date) -> None:
     found = check_hours(hours(day), at(), day, YEARS_LATER)
@@ -90,24 +96,6 @@ def test_a_missing_forecast_is_yellow() -> None:
     assert color(found) == "yellow"
     assert found.text == "20 of 24 hours have a forecast."
     assert color(check_forecast(hours(), DAY)) == "green"
-
-
-@pytest.mark.parametrize("value", [4_999.0, 60_001.0, -5.0, 0.0])
-@pytest.mark.parametrize("column", [series.column for series in SERIES])
-def test_a_sample_outside_of_the_plausible_range_is_an_error(value: float, column: str) -> None:
-    samples: Samples = {s.column: pd.Series(25_000.0, index=day_hours(DAY)) for s in SERIES}
-    assert check_plausible(samples, DAY).passed
-    values = pd.Series(25_000.0, index=day_hours(DAY))
-    values.iloc[3] = value
-    samples[column] = values
-    with pytest.raises(ImplausibleDemandError, match=f"1 samples of {column} .* at 03:00"):
-        check_plausible(samples, DAY)
-
-
-@pytest.mark.parametrize("value", [5_000.0, 60_000.0, math.nan])
-def test_the_limits_are_plausible_and_a_null_is_no_sample(value: float) -> None:
-    samples = {series.column: pd.Series(value, index=day_hours(DAY)) for series in SERIES}
-    assert check_plausible(samples | {FORECAST: None}, DAY).passed
 
 
 def test_a_store_that_lost_or_changed_values_is_red() -> None:

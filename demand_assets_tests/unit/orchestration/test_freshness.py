@@ -72,6 +72,29 @@ def test_without_any_hour_the_lag_runs_from_midnight(minutes: int, expected: str
     assert color(check(now, {TODAY: stored(now, 0)})) == expected
 
 
+@pytest.mark.parametrize("ahead", [1 * MINUTES, 14 * HOURS])
+def test_an_hour_that_is_not_over_is_never_fresh(ahead: timedelta) -> None:
+    found = check(NOON, {TODAY: stored(NOON, 12, last_hour=NOON + ahead - HOURS)})
+    assert color(found) == "yellow"
+    assert found.figures["lag_minutes"] == -ahead / MINUTES
+    assert "An hour that is not over cannot have been measured." in found.text
+    assert color(check(NOON, {TODAY: stored(NOON, 12, last_hour=NOON - HOURS)})) == "green"
+
+
+def test_a_frozen_feed_is_not_fresh_and_a_result_is_news_once() -> None:
+    days = {TODAY: stored(NOON + 6 * MINUTES, 12, last_hour=NOON - HOURS)}
+    frozen_since = NOON - 40 * MINUTES
+    results = [
+        check_freshness(ledger(NOON + n * MINUTES, days), Settings(), frozen_since)
+        for n in (10, 20, 90)
+    ]
+    assert [color(found) for found in results] == ["yellow"] * 3
+    for found in results:
+        assert "The measured value has not changed since 11:20 Madrid time." in found.text
+    assert "90 minutes behind" in results[-1].text
+    assert summary(results[0]) == summary(results[1]) != summary(results[2])
+
+
 def test_other_days_do_not_make_today_stale() -> None:
     now = NOON + 10 * MINUTES
     days = {

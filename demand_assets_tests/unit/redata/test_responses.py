@@ -1,6 +1,7 @@
 """What a response means: an answer or a typed error, and the answer of a span cut into days."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from demand_assets.demand.days import days_between
 from demand_assets.redata import (
     AddressError,
+    Answer,
     BlockedError,
     MalformedAnswerError,
     NoDataError,
     REDataError,
     RefusedError,
     UnavailableError,
+    read_samples,
 )
 from demand_assets.simulator import Fault, Simulator
 from demand_assets_tests.unit.redata.helpers import (
@@ -24,6 +27,7 @@ from demand_assets_tests.unit.redata.helpers import (
     GOOD,
     MONTH,
     ByteServer,
+    answer_of,
     as_json,
     client,
     error_of,
@@ -49,7 +53,10 @@ FAILURES = {
     Fault.REFUSED: (RefusedError, once, "REData answered 400 'The parameters are refused.'"),
     Fault.NAN: (MalformedAnswerError, once, "the answer holds NaN for a value"),
 }
-BAD_DAYS = [fault for fault in Fault if fault not in FAILURES]
+OF_EVERY_SERIES = (Fault.ENERGY_OF_ALL, Fault.HOURLY, Fault.BAD_SCHEDULE)
+UNCHANGED = (Fault.AHEAD, Fault.HALVES)
+"""The measured series of a past day is complete; parts of a series are seen by ``read_series``."""
+BAD_DAYS = [fault for fault in Fault if fault not in (*FAILURES, *UNCHANGED)]
 
 
 @pytest.mark.parametrize(("fault", "expected"), FAILURES.items())
@@ -76,8 +83,57 @@ def test_bad_samples_are_returned_as_received(synthetic_api: Simulator, fault: F
     synthetic_api.faults[str(DAY)] = fault
     samples = samples_of(client(synthetic_api.url).fetch([DAY])[DAY])
     assert samples != healthy or list(samples) != list(healthy)
-    assert sorted(map(str, samples["545"])) == sorted(map(str, healthy["545"]))
+    if fault not in OF_EVERY_SERIES:
+        assert sorted(map(str, samples["545"])) == sorted(map(str, healthy["545"]))
     assert len(synthetic_api.requests) == 2
+
+
+def kept(answer: Any) -> dict[str, list[Any]]:
+    return {column: list(s.items()) for column, s in read_samples(answer).items() if s is not None}
+
+
+def schedule_of(answer: Answer) -> dict[str, Any]:
+    return next(s for s in answer["included"] if s["id"] == "545")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda answer: schedule_of(answer)["attributes"].update(values=None),
+        lambda answer: schedule_of(answer)["attributes"].update(values="none"),
+        lambda answer: schedule_of(answer)["attributes"].update(values=[None, 7, {"value": 1}]),
+        lambda answer: schedule_of(answer)["attributes"]["values"][3].update(value="n/a"),
+        lambda answer: schedule_of(answer)["attributes"]["values"][3].update(datetime="soon"),
+        lambda answer: schedule_of(answer)["attributes"]["values"][3].update(datetime=None),
+        lambda answer: schedule_of(answer).pop("attributes"),
+        lambda answer: answer["included"].append({"id": "99"}),
+        lambda answer: answer["included"].append({"id": "99", "attributes": {"values": None}}),
+        lambda answer: answer["included"].insert(0, {"id": 7, "attributes": None}),
+    ],
+)
+@pytest.mark.parametrize("days", [[DAY], MONTH])
+def test_trouble_in_a_series_that_is_not_kept_does_no_harm(
+    synthetic_api: Simulator, trouble: Callable[[Answer], Any], days: list[date]
+) -> None:
+    healthy = client(synthetic_api.url).fetch(days)
+    span = f"start_date={days[0]}T00:00&end_date={days[-1]}T23:59&time_trunc=hour"
+    target = f"/en/datos/demanda/demanda-tiempo-real?{span}"
+    answer = json.loads(synthetic_api.answer(target).body)
+    trouble(answer)
+    with ByteServer(as_json(answer)) as api:
+        results = client(api.url, max_days_per_request=31).fetch(days)
+    for day in days:
+        assert kept(results[day]) == kept(healthy[day])
+
+
+def test_a_series_that_comes_in_parts_is_joined(synthetic_api: Simulator) -> None:
+    whole = answer_of(client(synthetic_api.url).fetch([DAY])[DAY])
+    synthetic_api.faults["*"] = "halves"
+    halves = answer_of(client(synthetic_api.url).fetch(MONTH)[DAY])
+    assert len(halves["included"]) == 4
+    assert kept(halves) == kept(whole)
+    empty = {**halves["included"][0], "attributes": {"values": None}}
+    assert kept({"included": [empty, *halves["included"], *whole["included"]]}) == kept(whole)
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect"])
