@@ -50,9 +50,9 @@ def build_ingest_assets(
         "owners": keys.OWNERS,
     }
     return [
-        dg.asset(
-            **common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"}, pool=keys.API_POOL
-        )(raw_ree_json),
+        dg.asset(**common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"})(
+            raw_ree_json
+        ),
         dg.asset(
             **common,
             io_manager_key=keys.FRAME_FILES,
@@ -80,7 +80,9 @@ def raw_ree_json(context: dg.AssetExecutionContext, redata: REDataResource) -> d
     """REData's answer for each Madrid day, as received: measured, programmed and forecast
     demand of peninsular Spain in MW, every 5 or 10 minutes."""
     days = _days(context)
-    outcomes = redata.get_client().fetch(days, _log_progress(context, len(days)))
+    urgent = days == [datetime.now(TIME_ZONE).date()]
+    client = redata.get_client()
+    outcomes = client.fetch(days, _log_progress(context, len(days)), urgent=urgent)
     answers = _all_or_fail(outcomes)
     for key, answer in answers.items():
         figures = describe_samples(read_series(answer, REAL_DEMAND))
