@@ -20,6 +20,8 @@ GROWTH_SECONDS = 86_400
 """After this time without a failure, spans of twice the accepted length are tried."""
 SLOW_SECONDS = 900
 """How long requests are sent one at a time after the API has answered that they come too fast."""
+LONGEST_WAIT_SECONDS = 3_600
+"""A longer `Retry-After` is a mistake, or the API asks again."""
 OUTAGE_SECONDS = 3_600
 """Age from which a failure says nothing about the API any more."""
 
@@ -63,6 +65,7 @@ class Conditions:
         return replace(self, failures=0, failed_at=0.0, gave_up=False)
 
     def throttled(self, now: float, wait: float) -> "Conditions":
+        wait = min(wait, LONGEST_WAIT_SECONDS)
         return replace(self, slow_until=now + max(SLOW_SECONDS, wait), not_before=now + wait)
 
     def accepted(self, days: int, most: int, now: float) -> "Conditions":
