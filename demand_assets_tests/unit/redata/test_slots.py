@@ -43,7 +43,7 @@ class InFlight:
     def __init__(self, api: Simulator) -> None:
         self.now = self.most = 0
         self._lock, self._answer = threading.Lock(), api.answer
-        api.answer = self.answer  # type: ignore[method-assign]
+        api.answer = self.answer  # type: ignore[assignment, method-assign]
 
     def answer(self, target: str) -> object:
         with self._lock:
