@@ -269,6 +269,7 @@ class REDataClient:
         if not isinstance(outcome, UnavailableError):
             return None
         self._give_up(outcome, fetch)
+        self._note_outage()
         fetch.left = 0.0
         return outcome
 
@@ -319,12 +320,16 @@ class REDataClient:
             )
 
     def _give_up(self, failure: UnavailableError, fetch: _Fetch) -> None:
-        """Note an outage, also for other runs."""
-        if failure.asks_to_wait or fetch.failure:
+        """Note that the API did not answer, also for other runs unless one day may be the cause."""
+        another_day = fetch.failure is not None
+        if failure.asks_to_wait or another_day:
             fetch.left = 0.0  # another request would ignore that the API is to be left alone
         fetch.failure = failure
-        if not failure.asks_to_wait:
-            self._conditions.update(lambda c, now: replace(c, gave_up=True))
+        if (another_day or fetch.urgent) and not failure.asks_to_wait:
+            self._note_outage()
+
+    def _note_outage(self) -> None:
+        self._conditions.update(lambda c, now: replace(c, gave_up=True))
 
     def _outcome(
         self, span: Span, fetch: _Fetch, *, other: Span = (), divided: bool = False
@@ -366,10 +371,12 @@ class REDataClient:
         def pause(error: Exception, attempt: int) -> float | None:
             if not isinstance(error, UnavailableError):
                 return None
-            if error.asks_to_wait:
-                return error.pause(attempt)
-            failures = self._conditions.read().failures  # also those of other runs
-            return None if attempt == most else error.pause(max(attempt, failures))
+            pause = error.pause(attempt)
+            if error.asks_to_wait or pause is None:
+                return pause
+            # Runs that fail at the same time make together as many attempts as one of them would.
+            failures = self._conditions.read().failures
+            return None if attempt == most else pause * max(1.0, failures / attempt)
 
         try:
             return call_with_retries(
