@@ -64,7 +64,7 @@ class Figures:
     """MiB: the peak of the largest process."""
     requests: int
     first_request: float = 0.0
-    """Seconds until the first request; for a backfill, mostly the interval of Dagster's daemon."""
+    """Seconds until a backfill's first request, mostly the interval of Dagster's daemon."""
     completed: float | None = None
     """Seconds until the web page shows a backfill as completed."""
 
