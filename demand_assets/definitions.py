@@ -68,6 +68,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 base_url=settings.redata_base_url,
                 max_days_per_request=settings.redata_max_days_per_request,
                 retry_seconds=settings.redata_retry_seconds,
+                concurrent_requests=settings.redata_concurrent_requests,
             ),
             keys.ANSWER_FILES: JSONAnswerIOManager(base_dir=settings.data_dir),
             keys.FRAME_FILES: ParquetFrameIOManager(base_dir=settings.data_dir),

@@ -74,6 +74,7 @@ class Settings:
     redata_base_url: str = "https://apidatos.ree.es"
     redata_max_days_per_request: int = 31
     redata_retry_seconds: float = 60.0
+    redata_concurrent_requests: int = 2
     start_date: date = date(2022, 1, 1)
     data_dir: str = str(PROJECT / "data")
     refresh: timedelta = timedelta(minutes=10)
@@ -128,6 +129,9 @@ class Settings:
                 "REDATA_MAX_DAYS_PER_REQUEST", cls.redata_max_days_per_request, _at_least_one
             ),
             redata_retry_seconds=read("REDATA_RETRY_SECONDS", cls.redata_retry_seconds, _positive),
+            redata_concurrent_requests=read(
+                "REDATA_CONCURRENT_REQUESTS", cls.redata_concurrent_requests, _one_to_four
+            ),
             start_date=read("DEMAND_START_DATE", cls.start_date, date.fromisoformat),
             data_dir=_data_dir(read("DEMAND_DATA_DIR", cls.data_dir, str), is_local=not url),
             refresh=read("DEMAND_REFRESH_MINUTES", cls.refresh, _minutes),
@@ -212,6 +216,12 @@ def _at_least_one(text: str) -> int:
 def _days(text: str) -> int:
     if not 0 <= (number := int(text)) <= 366:
         raise ValueError("must be from 0 to 366")
+    return number
+
+
+def _one_to_four(text: str) -> int:
+    if not 1 <= (number := int(text)) <= 4:
+        raise ValueError("must be 1 to 4")
     return number
 
 

@@ -23,6 +23,7 @@ from demand_assets.stores import ExpiredHoursError, Store
 from demand_assets.stores.duckdb_store import TABLE, DuckDBStore
 from demand_assets.stores.influxdb import InfluxDBStore
 from demand_assets.stores.partition_files import (
+    EncodedJSON,
     PartitionFileError,
     decode_frame,
     decode_json,
@@ -59,11 +60,16 @@ class _PartitionFilesIOManager(dg.ConfigurableIOManager):
 
 
 class JSONAnswerIOManager(_PartitionFilesIOManager):
-    """Answers of the API as gzipped JSON: ``{partition key: answer}`` in memory."""
+    """Answers of the API as gzipped JSON: ``{partition key: answer}`` in memory.
+
+    An asset may encode them itself, to do so while it waits for the next ones.
+    """
 
     extension: ClassVar[str] = ".json.gz"
 
-    def handle_output(self, context: dg.OutputContext, obj: Mapping[str, Answer]) -> None:
+    def handle_output(
+        self, context: dg.OutputContext, obj: Mapping[str, Answer | EncodedJSON]
+    ) -> None:
         self._write(context, {key: encode_json(obj[key]) for key in context.asset_partition_keys})
 
     def load_input(self, context: dg.InputContext) -> dict[str, Answer]:

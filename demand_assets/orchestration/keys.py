@@ -46,8 +46,8 @@ MODEL_BEATS_NAIVE = "model_beats_naive"
 INGEST_GROUP, FORECAST_GROUP, DASHBOARD_GROUP = "electricity_demand", "forecast", "dashboards"
 OWNERS = ["team:grid-data"]
 
-API_POOL, STORE_POOL = "redata", "store"
-"""One step at a time in each: the API gets one request at a time, and DuckDB has one writer."""
+STORE_POOL = "store"
+"""One step at a time, as DuckDB has one writer. Requests of the API are limited in `redata/`."""
 
 STORE_RESOURCE = "demand_store"
 """The IO manager of the store; assets that read it without partitions use it as a resource."""

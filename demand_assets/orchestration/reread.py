@@ -20,7 +20,7 @@ from demand_assets.redata import Answer, read_samples
 from demand_assets.settings import Settings
 
 
-@dg.op(pool=keys.API_POOL)
+@dg.op
 def look_for_revisions(
     context: dg.OpExecutionContext,
     redata: REDataResource,

@@ -3,8 +3,10 @@
 How they are requested belongs in `redata/` and `stores/`.
 """
 
-from dagster import ConfigurableResource
-from pydantic import Field
+from pathlib import Path
+
+from dagster import ConfigurableResource, InitResourceContext
+from pydantic import Field, PrivateAttr
 
 from demand_assets.redata import REDataClient
 from demand_assets.stores.influxdb import InfluxDB
@@ -44,9 +46,24 @@ class REDataResource(ConfigurableResource["REDataResource"]):
         default=30.0, gt=0, description="Seconds that the server may stay silent in one request."
     )
 
+    concurrent_requests: int = Field(
+        default=2,
+        ge=1,
+        le=4,
+        description="How many requests may be in flight, over all runs of the instance"
+        " (REDATA_CONCURRENT_REQUESTS).",
+    )
+
+    _shared_folder: Path | None = PrivateAttr(None)
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Share what is known about the API with the other runs of the instance."""
+        if context.instance:
+            self._shared_folder = Path(context.instance.root_directory) / "redata"
+
     def get_client(self) -> REDataClient:
         """A client with a session of its own."""
-        return REDataClient(**self.model_dump())
+        return REDataClient(**self.model_dump(), shared_folder=self._shared_folder)
 
 
 class InfluxDBResource(InfluxDB, ConfigurableResource["InfluxDBResource"]):

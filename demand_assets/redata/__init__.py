@@ -18,6 +18,8 @@ from demand_assets.redata.errors import (
     NoDataError,
     REDataError,
     RefusedError,
+    ThrottledError,
+    UnansweredError,
     UnavailableError,
 )
 from demand_assets.redata.responses import Answer, last_update, read_samples, read_series
@@ -31,6 +33,8 @@ __all__ = [
     "REDataClient",
     "REDataError",
     "RefusedError",
+    "ThrottledError",
+    "UnansweredError",
     "UnavailableError",
     "last_update",
     "read_samples",

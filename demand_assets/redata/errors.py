@@ -38,10 +38,19 @@ class MalformedAnswerError(REDataError):
     advice = "Nothing wrong was stored; if materializing again does not help, the API has changed."
 
 
+class UnansweredError(REDataError):
+    """The API fails for this day, while it answers for others."""
+
+    advice = "Nothing was stored; materialize the day again later. Other days are answered."
+
+
 class UnavailableError(REDataError):
     """A temporary failure that outlasted the retry budget: an outage, a time-out, a broken body."""
 
-    advice = "Nothing was stored; materialize the day again when REData is back."
+    advice = (
+        "Nothing was stored; materialize the day again when REData is back. If single days succeed"
+        " and long ranges fail, lower REDATA_MAX_DAYS_PER_REQUEST."
+    )
 
     def __init__(
         self, reason: str, day: date | None = None, retry_after: float | None = None
@@ -49,12 +58,24 @@ class UnavailableError(REDataError):
         super().__init__(reason, day)
         self.retry_after = retry_after
 
+    @property
+    def asks_to_wait(self) -> bool:
+        """Whether the API is there, but wants fewer requests."""
+        return bool(self.retry_after)
+
     def pause(self, attempt: int) -> float | None:
         """Seconds until the next attempt: as the server asks, else exponential; None for never."""
         return self.retry_after or backoff(attempt)
 
 
-class BlockedError(UnavailableError):
+class ThrottledError(UnavailableError):
+    """The API answers that requests come too fast."""
+
+    advice = "Nothing was stored; the sensors request the day again, one request at a time."
+    asks_to_wait = True
+
+
+class BlockedError(ThrottledError):
     """The bot guard in front of the API blocks the client; more requests prolong the block."""
 
     advice = "Nothing was stored; wait an hour, then request fewer days at a time."

@@ -23,6 +23,7 @@ from demand_assets.redata.errors import (
     MalformedAnswerError,
     NoDataError,
     RefusedError,
+    ThrottledError,
     UnavailableError,
 )
 from demand_assets.retry import retry_after
@@ -64,7 +65,8 @@ def parse_response(response: requests.Response, body: bytes) -> Answer:
     if status == 403:
         raise BlockedError(f"{reason}: the bot guard blocks this client ({excerpt(text)})")
     if status == 429 or status >= 500:
-        raise UnavailableError(reason, retry_after=retry_after(response.headers))
+        kind = ThrottledError if status == 429 else UnavailableError
+        raise kind(reason, retry_after=retry_after(response.headers))
     if status in SPAN_REFUSED:
         raise RefusedError(reason)
     if 300 <= status < 400:

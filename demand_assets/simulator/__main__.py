@@ -18,6 +18,7 @@ def main() -> int:
             latency=options.latency,
             latency_per_day=options.latency_per_day,
             max_days=options.max_days,
+            too_long=Fault(options.too_long),
             faults={day: name for day, _, name in (text.partition("=") for text in options.fault)},
             verbose=options.verbose,
         )
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--recordings", metavar="DIR", help="serve the recorded days in DIR, not synthetic ones")
     add("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
     add("--latency-per-day", type=float, default=0.0, metavar="S", help="and for each day in it")
-    add("--max-days", type=int, metavar="N", help="refuse longer spans")
+    add("--max-days", type=int, metavar="N", help="longer spans fail")
+    add("--too-long", default=Fault.REFUSED, metavar="NAME", help="how they fail; default refused")
     add("--fault", action="append", default=[], metavar="DAY=NAME", help="DAY may be * for all")
     add("--verbose", action="store_true", help="log each request")
     run = "run this with REDATA_BASE_URL set to the simulator, and end when it ends"

@@ -54,7 +54,8 @@ class Simulator:
     """A look-alike of the API: `with Simulator() as api:` listens at `api.url` on 127.0.0.1.
 
     `port` 0 takes a free one; `clock` returns the present (aware); `latency` and `latency_per_day`
-    are seconds; spans of more than `max_days` are refused. `faults` has for a day ("YYYY-MM-DD", or
+    are seconds; spans of more than `max_days` meet the fault `too_long`, by default they are
+    refused. `faults` has for a day ("YYYY-MM-DD", or
     "*" for every day without one of its own) a `Fault`, or "NAME*N" for the next N requests only;
     it may be changed at any time, and shows what is left. `requests` lists the spans that were
     requested, also the refused ones.
@@ -67,6 +68,7 @@ class Simulator:
     latency: float = 0.0
     latency_per_day: float = 0.0
     max_days: int | None = None
+    too_long: Fault = Fault.REFUSED
     faults: dict[str, str] = field(default_factory=dict)
     verbose: bool = False
     url: str = field(default="", init=False)
@@ -111,11 +113,15 @@ class Simulator:
                 raise ValueError("time_trunc must be hour.")
             if end < start:
                 raise ValueError("end_date must not be before start_date.")
-            if self.max_days is not None and length > self.max_days:
+            days = [first + timedelta(days=n) for n in range(length)]
+            if self.max_days is None or length <= self.max_days:
+                met = self._meet_faults(days)
+            elif self.too_long == Fault.REFUSED:
                 raise ValueError(
                     f"The span has {length} days, at most {self.max_days} are allowed."
                 )
-            met = self._meet_faults([first + timedelta(days=n) for n in range(length)])
+            else:
+                met = dict.fromkeys(days, self.too_long)
         except ValueError as problem:
             return error(400, "Bad Request", str(problem))
         fault = next((fault for fault in met.values() if fault in REPLIES), None)

@@ -31,10 +31,16 @@ class PartitionFileError(Exception):
     """A partition's file is missing or unreadable. The text says what to materialize again."""
 
 
-def encode_json(content: Any) -> bytes:
+class EncodedJSON(bytes):
+    """The content of a file, encoded before it is handed over to be written."""
+
+
+def encode_json(content: Any) -> EncodedJSON:
     """Gzipped JSON; equal content gives equal bytes, as the header has no time."""
+    if isinstance(content, EncodedJSON):
+        return content
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    return EncodedJSON(gzip.compress(text.encode(), compresslevel=6, mtime=0))
 
 
 def decode_json(content: bytes) -> Any:

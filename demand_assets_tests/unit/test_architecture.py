@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "settings": {"stores"},
     "demand": {"grid"},
     "forecast": {"demand", "grid", "atomic_write"},
-    "redata": {"demand", "grid", "retry"},
+    "redata": {"demand", "grid", "retry", "atomic_write"},
     "stores": {"demand", "grid", "retry", "atomic_write"},
     "simulator": {"grid", "processes"},
     "dashboards": {"demand", "stores", "settings", *LEAVES},

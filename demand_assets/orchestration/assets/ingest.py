@@ -46,6 +46,7 @@ from demand_assets.redata import (
 )
 from demand_assets.settings import DAYS_PER_RUN, Settings
 from demand_assets.stores import Store
+from demand_assets.stores.partition_files import EncodedJSON, encode_json
 
 CODE_VERSION = " ".join(f"{series.column}={series.api_id}" for series in SERIES)
 """Partitions that were materialized with other series are shown as outdated in the web page."""
@@ -66,9 +67,9 @@ def build_ingest_assets(
         "owners": keys.OWNERS,
     }
     return [
-        dg.asset(
-            **common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"}, pool=keys.API_POOL
-        )(raw_ree_json),
+        dg.asset(**common, io_manager_key=keys.ANSWER_FILES, kinds={"python", "json"})(
+            raw_ree_json
+        ),
         dg.asset(
             **common,
             io_manager_key=keys.FRAME_FILES,
@@ -92,16 +93,24 @@ def build_ingest_assets(
     ]
 
 
-def raw_ree_json(context: dg.AssetExecutionContext, redata: REDataResource) -> dict[str, Answer]:
+def raw_ree_json(
+    context: dg.AssetExecutionContext, redata: REDataResource
+) -> dict[str, EncodedJSON]:
     """REData's answer for each Madrid day, as received: measured, programmed and forecast
     demand of peninsular Spain in MW, every 5 or 10 minutes."""
     days = _days(context)
-    outcomes = redata.get_client().fetch(days, _log_progress(context, len(days)))
-    answers = _all_or_fail(outcomes)
-    for key, answer in answers.items():
-        figures = describe_samples(read_series(answer, REAL_DEMAND))
-        _add_metadata(context, key, figures | last_update(answer))
-    return answers
+    urgent = days == [datetime.now(TIME_ZONE).date()]
+    outcomes: dict[date, EncodedJSON | DayError] = {}
+    progress = _log_progress(context, len(days))
+    for day, outcome in redata.get_client().stream(days, progress, urgent=urgent):
+        if isinstance(outcome, DayError):
+            outcomes[day] = outcome
+            continue
+        # The next days are requested meanwhile, and what is encoded takes a tenth of the memory.
+        outcomes[day] = encode_json(outcome)
+        figures = describe_samples(read_series(outcome, REAL_DEMAND))
+        _add_metadata(context, day.isoformat(), figures | last_update(outcome))
+    return _all_or_fail({day: outcomes[day] for day in days})
 
 
 def hourly_demand_frame(

@@ -11,7 +11,7 @@ import pytest
 import time_machine
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
 
-from demand_assets.simulator import Simulator, SyntheticDays
+from demand_assets.simulator import Fault, Simulator, SyntheticDays
 from demand_assets_tests.support.project import ASSETS, Project, failure_text
 from demand_assets_tests.support.truth import HOURS_OF_DAY, PRINTED, as_printed
 
@@ -64,8 +64,9 @@ def _samples(folder: Path, key: str) -> dict[str, list[Any]]:
 
 
 def test_long_range_takes_as_few_requests_as_possible(
-    synthetic: Project, synthetic_api: Simulator
+    tmp_path: Path, instance: DagsterInstance, synthetic_api: Simulator
 ) -> None:
+    synthetic = Project(tmp_path / "data", synthetic_api.url, instance, retry_seconds=60)
     result = synthetic.materialize("2023-01-01", "2023-03-31")
     assert result.success
     assert [(last - first).days + 1 for first, last in synthetic_api.requests] == [31, 31, 28]
@@ -73,6 +74,18 @@ def test_long_range_takes_as_few_requests_as_possible(
     log = [entry.message for entry in synthetic.instance.all_logs(result.run_id)]
     assert "90 of 90 days fetched in 3 requests." in log
     assert f"Writing 2159 points of 90 days to DuckDB {synthetic.folder}/demand.duckdb." in log
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_length_that_is_answered_is_kept_for_the_runs_of_the_instance(
+    synthetic: Project, synthetic_api: Simulator
+) -> None:
+    synthetic_api.max_days, synthetic_api.too_long = 10, Fault.ERROR_504
+    assert synthetic.materialize("2023-01-01", "2023-01-14").success
+    synthetic_api.requests.clear()
+    assert synthetic.materialize("2023-01-15", "2023-01-28").success
+    assert [(last - first).days + 1 for first, last in synthetic_api.requests] == [7, 7]
+    assert len(synthetic.stored()) == 28 * 24
 
 
 def test_today_has_measured_past_and_forecast_future_hours(

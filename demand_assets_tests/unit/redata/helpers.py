@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from demand_assets.demand.days import days_between
 from demand_assets.redata import Answer, REDataClient, REDataError
+from demand_assets.simulator import Simulator
 
 DAY = date(2025, 3, 10)
 MONTH = days_between(date(2025, 3, 1), date(2025, 3, 31))
@@ -37,6 +38,11 @@ def error_of(url: str, day: date = DAY, **options: Any) -> REDataError:
 
 def samples_of(answer: Answer | REDataError) -> dict[str, list[Any]]:
     return {s["id"]: s["attributes"]["values"] for s in answer_of(answer)["included"]}
+
+
+def lengths(api: Simulator) -> list[int]:
+    """The days of each request that was made."""
+    return [(last - first).days + 1 for first, last in api.requests]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from demand_assets.redata import (
     NoDataError,
     REDataError,
     RefusedError,
+    UnansweredError,
     UnavailableError,
 )
 from demand_assets.redata.client import USER_AGENT
@@ -36,6 +37,7 @@ from demand_assets_tests.unit.redata.helpers import (
     client,
     error_of,
     head,
+    lengths,
     reply,
     samples_of,
     tiny_answer,
@@ -255,10 +257,10 @@ def test_each_retry_is_one_log_line(
     synthetic_api: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     synthetic_api.faults["*"] = f"{Fault.ERROR_503}*2"
-    client(synthetic_api.url).fetch(MONTH)
+    client(synthetic_api.url).fetch([DAY])
     assert [line.partition(", at ")[0] for line in caplog.messages] == [
-        f"Attempt {attempt} failed: 2025-03-01 to 2025-03-31: REData answered 503 'The service is"
-        f" busy.'. The next attempt follows in {pause} s"
+        f"Attempt {attempt} failed: {DAY}: REData answered 503 'The service is busy.'."
+        f" The next attempt follows in {pause} s"
         for attempt, pause in ((1, 0.5), (2, 1.0))
     ]
 
@@ -297,10 +299,6 @@ def test_days_are_requested_in_spans(
     ]
 
 
-def lengths(api: Simulator) -> list[int]:
-    return [(last - first).days + 1 for first, last in api.requests]
-
-
 def test_a_refused_span_is_halved_and_the_accepted_length_is_kept(
     synthetic_api: Simulator,
 ) -> None:
@@ -313,17 +311,14 @@ def test_a_refused_span_is_halved_and_the_accepted_length_is_kept(
     assert lengths(synthetic_api) == [*halving, 7, 7, 7, 7, 3]
 
 
-def test_an_api_that_refuses_everything_gets_few_requests_with_pauses(
-    synthetic_api: Simulator, pauses: list[float]
-) -> None:
+def test_an_api_that_refuses_everything_gets_few_requests(synthetic_api: Simulator) -> None:
     synthetic_api.faults["*"] = Fault.REFUSED
     days = [MONTH[0] + timedelta(days=n) for n in range(5 * 31)]
-    results = client(synthetic_api.url).fetch(days)
+    results = client(synthetic_api.url, politeness_seconds=0).fetch(days)
     assert list(results) == days
     assert {type(result) for result in results.values()} == {RefusedError}
     # The first span is halved down to its days; each other span is requested once.
     assert len(synthetic_api.requests) == 61 + 4
-    assert pauses == [client("").politeness_seconds] * (len(synthetic_api.requests) - 1)
 
 
 def test_a_refused_month_does_not_fail_the_next_one(synthetic_api: Simulator) -> None:
@@ -387,16 +382,20 @@ def test_a_day_without_data_fails_alone_without_another_request(synthetic_api: S
 
 
 @pytest.mark.usefixtures("pauses")
-def test_an_unavailable_span_fails_each_of_its_days(synthetic_api: Simulator) -> None:
-    synthetic_api.faults[str(DAY)] = Fault.ERROR_503
-    days = [DAY + timedelta(days=n) for n in range(-3, 4)]
-    results = client(synthetic_api.url, max_days_per_request=3).fetch(days)
-    assert [isinstance(result, UnavailableError) for result in results.values()] == [
-        *[False] * 3,
-        *[True] * 3,
-        False,
-    ]
-    assert all(str(results[day]).startswith(f"{day}: REData answered 503") for day in days[3:6])
+@pytest.mark.parametrize("fault", [Fault.ERROR_504, Fault.CUT_SHORT])
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (4, 5), (0, 2), (9, 9)])
+def test_days_that_are_never_answered_fail_alone(
+    synthetic_api: Simulator, fault: Fault, first: int, last: int
+) -> None:
+    """An outage would fail the others as well."""
+    days = [DAY + timedelta(days=n) for n in range(10)]
+    bad = days[first : last + 1]
+    synthetic_api.faults = {str(day): fault for day in bad}
+    results = client(synthetic_api.url, max_days_per_request=3, politeness_seconds=0).fetch(days)
+    assert [day for day, result in results.items() if isinstance(result, REDataError)] == bad
+    if bad != days[-1:]:  # which is requested alone, and then looks like an outage
+        assert {type(results[day]) for day in bad} == {UnansweredError}
+    assert len(synthetic_api.requests) <= 4 + 10 * len(bad)
 
 
 def test_halving_is_one_log_line_with_the_reason(
@@ -404,7 +403,7 @@ def test_halving_is_one_log_line_with_the_reason(
 ) -> None:
     synthetic_api.max_days = 16
     client(synthetic_api.url).fetch(MONTH)
-    (line,) = caplog.messages
+    line, *_ = caplog.messages
     assert line == (
         "2025-03-01 to 2025-03-31: REData answered 400 'The span has 31 days, at most 16 are"
         " allowed.'; requesting it in halves."
