@@ -45,6 +45,7 @@ def read_ledger(instance: dg.DagsterInstance, settings: Settings, now: datetime)
         attempts=_read_attempts(instance, settings.start_date),
         under_way={**under_way, **_read_under_way(instance, now)},
         elsewhere=frozenset(elsewhere),
+        load_from=settings.start_date if settings.load_history else None,
     )
 
 

@@ -77,6 +77,8 @@ class Ledger:
     """Days that a run or a backfill includes: a description of it, and since when."""
     elsewhere: frozenset[date] = frozenset()
     """Days that were written to a store that was configured before; this one lacks them."""
+    load_from: date | None = None
+    """The first day to load without a request of a person, if there is one."""
 
     @property
     def today(self) -> date:
@@ -84,8 +86,12 @@ class Ledger:
 
     @property
     def first_day(self) -> date | None:
-        """The first day that was ever stored. People load earlier days themselves."""
-        return min(self.stored.keys() | self.elsewhere, default=None)
+        """The first day that is to be stored: the first that ever was, or an earlier ``load_from``.
+
+        People load earlier days themselves.
+        """
+        wanted = [self.load_from] if self.load_from else []
+        return min([*self.stored, *self.elsewhere, *wanted], default=None)
 
     def settled_at(self, day: date) -> datetime:
         """When a day's values count as final."""
