@@ -3,8 +3,10 @@
 What the states of days are belongs in `planning/ledger.py`.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -15,6 +17,7 @@ from demand_assets.orchestration.dagster_internals.backfills import backfills_un
 from demand_assets.orchestration.planning.ledger import Attempt, Ledger, Stored
 from demand_assets.settings import Settings
 
+PROJECT_PACKAGE = __name__.partition(".")[0]
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in FINISHED]
 MOST_IDS_IN_A_QUERY = 5_000
@@ -143,11 +146,8 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
             failed_days = [date.fromisoformat(str(key)) for key in named.value]  # type: ignore[union-attr]
         elif entry.step_key == keys.INFLUX_DEMAND_POINTS.to_python_identifier():
             failed_days = days  # the store is unreachable, which no single day causes
-        if cause := data.error:
-            while cause.cause:
-                cause = cause.cause
-            last_line = cause.message.strip().splitlines()[-1]
-            error = last_line.removeprefix(f"{dg.Failure.__module__}.Failure: ")
+        if data.error:
+            error = _sentence(data.error)
     return Attempt(
         run_id=run.run_id,
         ended=ended_at(record),
@@ -156,6 +156,18 @@ def _attempt(record: dg.RunRecord, failures: Sequence[dg.EventLogEntry] | None) 
         failed_days=frozenset(failed_days),
         error=error,
     )
+
+
+def _sentence(error: Any) -> str:
+    """The last line of an error: of the project's own in its chain, else of the innermost.
+
+    Errors of libraries, which the project's own errors explain, follow further in.
+    """
+    own = (f"{PROJECT_PACKAGE}.", f"{dg.Failure.__module__}.Failure: ")
+    while error.cause and not error.message.startswith(own):
+        error = error.cause
+    name = rf"^({PROJECT_PACKAGE}\.[\w.]+|{re.escape(own[1][:-2])}): "
+    return re.sub(name, "", error.message.strip()).splitlines()[-1]
 
 
 def _read_under_way(

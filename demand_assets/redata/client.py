@@ -16,10 +16,12 @@ import urllib3
 
 from demand_assets import __version__
 from demand_assets.grid import SERIES
+from demand_assets.proxies import is_this_machine, proxy_of
 from demand_assets.redata.errors import (
     BlockedError,
     MalformedAnswerError,
     NoDataError,
+    ProxyError,
     REDataError,
     RefusedError,
     UnavailableError,
@@ -70,6 +72,8 @@ class REDataClient:
         self.session.headers.update(
             {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"}
         )
+        if is_this_machine(self.base_url):
+            self.session.trust_env = False  # no proxy
 
     def fetch(
         self,
@@ -171,8 +175,14 @@ class REDataClient:
             # The library reads the headers without a deadline; a time-out restarts with each byte.
             with within(seconds, get) as response:
                 body = _read_body(response, started, seconds)
+        except requests.exceptions.ProxyError as error:
+            raise ProxyError(f"no way to {self.base_url}: {_proxy_cause(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnavailableError(f"no answer from {self.base_url}: {_cause(error)}") from error
+            way = " through the proxy of the environment" if proxy_of(self.base_url) else ""
+            reason = f"no answer from {self.base_url}{way}: {_cause(error)}"
+            raise UnavailableError(reason) from error
+        if response.status_code == requests.codes.proxy_authentication_required:
+            raise ProxyError(f"no way to {self.base_url}: the proxy asks for a login (407)")
         return parse_response(response, body)
 
 
@@ -228,6 +238,10 @@ def _gunzip(packed: bytes | bytearray) -> bytes:
     if unpacking.unconsumed_tail:
         raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
     return body
+
+
+def _proxy_cause(error: BaseException) -> str:
+    return f"the proxy refuses it or cannot be reached ({_cause(error)})"
 
 
 def _cause(error: BaseException) -> str:

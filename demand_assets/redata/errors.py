@@ -54,6 +54,12 @@ class UnavailableError(REDataError):
         return self.retry_after or backoff(attempt)
 
 
+class ProxyError(UnavailableError):
+    """The proxy that the environment names does not let the request through, or is down."""
+
+    advice = "Nothing was stored; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+
+
 class BlockedError(UnavailableError):
     """The bot guard in front of the API blocks the client; more requests prolong the block."""
 

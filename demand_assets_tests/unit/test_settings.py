@@ -38,6 +38,7 @@ OTHER_VALUES: dict[str, tuple[str, Callable[[Settings], object], object]] = {
     "REDATA_RETRY_SECONDS": ("2.5", lambda s: s.redata_retry_seconds, 2.5),
     "DEMAND_START_DATE": ("2021-01-01", lambda s: s.start_date, date(2021, 1, 1)),
     "DEMAND_DATA_DIR": ("elsewhere", lambda s: s.data_dir, str(PROJECT / "elsewhere")),
+    "DEMAND_LOAD_HISTORY": ("on", lambda s: s.load_history, True),
     "DEMAND_REFRESH_MINUTES": ("5", lambda s: s.refresh, 5 * MINUTES),
     "DEMAND_SETTLE_MINUTES": ("45", lambda s: s.settle, 45 * MINUTES),
     "DEMAND_FORECAST_TIME": ("10:00", lambda s: s.forecast_at, time(10)),
@@ -87,6 +88,7 @@ def test_each_setting_of_the_example_file_is_tested() -> None:
         ({"DEMAND_FRESH_WARN_MINUTES": "0"}, "DEMAND_FRESH_WARN_MINUTES"),
         ({"DEMAND_FRESH_WARN_MINUTES": "0.5"}, "DEMAND_FRESH_WARN_MINUTES"),
         ({"DEMAND_FRESH_WARN_MINUTES": "120"}, "DEMAND_FRESH_WARN_MINUTES"),
+        ({"DEMAND_LOAD_HISTORY": "maybe"}, "DEMAND_LOAD_HISTORY"),
         ({"DEMAND_DATA_DIR": "memory://demand"}, "DEMAND_DATA_DIR"),
     ],
 )
