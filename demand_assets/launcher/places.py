@@ -20,7 +20,6 @@ from demand_assets.settings import INFLUXDB_SETTINGS, PROJECT
 DEMO_MARK = "DEMO"
 DEMO_TEXT = "`make demo` has written simulated days to this folder. It may be deleted.\n"
 LOCK = "running.lock"
-LOCK_SECONDS = 60.0
 DEFAULT_PORT = 3000
 DEFAULT_DEMO_HOME, DEFAULT_DEMO_DATA = PROJECT / ".dagster/demo", PROJECT / "data/demo"
 
@@ -44,13 +43,18 @@ class Places:
         return self.home / "dagster.log"
 
 
+def live_home(environment: Mapping[str, str]) -> Path:
+    """DAGSTER_HOME, or its default."""
+    return _folder(environment, "DAGSTER_HOME", PROJECT / ".dagster/live")
+
+
 def live_places(environment: Mapping[str, str]) -> Places:
     """The folder of a live record, which is never that of a demo.
 
     Raises:
         StartError: the demo has written to it.
     """
-    home = _folder(environment, "DAGSTER_HOME", PROJECT / ".dagster/live")
+    home = live_home(environment)
     refuse_demo(home, "DAGSTER_HOME")
     home.mkdir(parents=True, exist_ok=True)
     return Places(home, None)
@@ -124,10 +128,23 @@ def lock(home: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        text = file.read()
+        where = _holder(file.read())
         file.close()
-        raise StartError(_already_running(home, text)) from None
+        text = f"Dagster already runs in {home} {where}. Stop it first, or name another folder."
+        raise StartError(text) from None
     return file
+
+
+def running_in(home: Path) -> str:
+    """Where what runs in a home is reached; empty if nothing runs in it."""
+    if not (home / LOCK).exists():
+        return ""
+    with (home / LOCK).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(file.read())
+    return ""
 
 
 def write_lock(file: IO[str], address: str) -> None:
@@ -138,13 +155,13 @@ def write_lock(file: IO[str], address: str) -> None:
     file.flush()
 
 
-def _already_running(home: Path, text: str) -> str:
+def _holder(text: str) -> str:
+    """What a lock says about who has it."""
     try:
         holder = json.loads(text)
-        where = f"at {holder['address']} (process {holder['process']})"
+        return f"at {holder['address']} (process {holder['process']})"
     except (ValueError, KeyError, TypeError):
-        where = "and is just starting or ending"
-    return f"Dagster already runs in {home} {where}. Stop it first, or name another folder."
+        return "and is just starting or ending"
 
 
 def choose_port(environment: Mapping[str, str]) -> tuple[int, str]:
