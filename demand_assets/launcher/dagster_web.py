@@ -15,7 +15,11 @@ LOCATION, REPOSITORY = "demand_assets", "__repository__"
 
 
 class DagsterWebError(Exception):
-    """The web server does not answer, or refuses a request."""
+    """The web server refuses a request."""
+
+
+class NoAnswerError(DagsterWebError):
+    """The web server does not answer: it is starting, busy or ending."""
 
 
 @dataclass
@@ -34,19 +38,23 @@ class DagsterWeb:
 
     def wait_until_up(self) -> None:
         """Return once it answers and has loaded the project."""
+        while not self._read("{ assetNodes { id } }")["assetNodes"]:
+            time.sleep(UP_SECONDS)
+
+    def _read(self, query: str, **variables: Any) -> Any:
+        """The data of a query, once the server answers."""
         while True:
             try:
-                if self.ask("{ assetNodes { id } }")["assetNodes"]:
-                    return
-            except DagsterWebError:
-                pass  # it is still starting
-            time.sleep(UP_SECONDS)
+                return self.ask(query, **variables)
+            except NoAnswerError:
+                time.sleep(UP_SECONDS)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data that a query or a mutation returns.
 
         Raises:
-            DagsterWebError: there is no answer, or it is an error.
+            NoAnswerError: there is no answer.
+            DagsterWebError: it is an error.
         """
         try:
             answer = self.session.post(
@@ -55,14 +63,14 @@ class DagsterWeb:
                 timeout=30,
             ).json()
         except (requests.RequestException, ValueError) as error:
-            raise DagsterWebError(f"{self.address} does not answer: {error}") from error
+            raise NoAnswerError(f"{self.address} does not answer: {error}") from error
         if "errors" in answer:
             raise DagsterWebError(f"{self.address} answered {answer['errors']}")
         return answer["data"]
 
     def materialized(self, asset: str, keys: Iterable[date]) -> list[date]:
         """Those of the partitions that are materialized."""
-        answer = self.ask(
+        answer = self._read(
             """query($path: [String!]!) { assetNodeOrError(assetKey: {path: $path}) {
                 ... on AssetNode { assetPartitionStatuses { ... on TimePartitionStatuses {
                 ranges { status startKey endKey } } } } } }""",
@@ -102,8 +110,8 @@ class DagsterWeb:
             raise DagsterWebError(f"{job} was not launched: {answer}")
         return str(answer["run"]["runId"])
 
-    def has_ended(self, run_id: str) -> bool:
-        """Whether a run has succeeded or failed."""
+    def outcome(self, run_id: str) -> str:
+        """How a run has ended: SUCCESS, FAILURE or CANCELED; empty while it has not."""
         query = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-        status = self.ask(query, id=run_id)["runOrError"].get("status")
-        return status in ("SUCCESS", "FAILURE", "CANCELED")
+        status = self._read(query, id=run_id)["runOrError"].get("status")
+        return status if status in ("SUCCESS", "FAILURE", "CANCELED") else ""

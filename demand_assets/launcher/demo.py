@@ -86,8 +86,10 @@ def _load(dagster: DagsterWeb, settings: Settings) -> None:
 
 def _run(dagster: DagsterWeb, job: str, first: date, last: date) -> None:
     run_id = dagster.launch(job, first, last)
-    while not dagster.has_ended(run_id):
+    while not (outcome := dagster.outcome(run_id)):
         time.sleep(LOOK_SECONDS / 3)
+    if outcome != "SUCCESS":
+        say(f"That has failed; the reason is at {dagster.address}/runs/{run_id}.")
 
 
 def _wait_for(dagster: DagsterWeb, days: Sequence[date], name: str) -> None:

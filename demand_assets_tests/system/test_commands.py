@@ -302,6 +302,27 @@ def test_command_line_of_the_readme_stores_and_shows_a_day(tmp_path: Path) -> No
     assert "2023-02-19 22:00:00" in done.stdout
 
 
+def test_commands_of_the_operations_page_work(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (PROJECT / "docs/operations.md").read_text(), re.S)
+    listing, printing = (
+        next(block for block in blocks if words in block)
+        for words in ("dagster asset list", "demand_assets.dashboards --print")
+    )
+    printing = printing.splitlines()[0].replace("dashboard.yml", str(tmp_path / "dashboard.yml"))
+    done = subprocess.run(
+        ["bash", "-ec", listing.replace("$PWD/.dagster/live", str(tmp_path)) + printing],
+        cwd=PROJECT,
+        env={**os.environ, **NO_SETTINGS},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "influx_demand_points" in done.stdout and "--fault" in done.stdout
+    assert "kind: Dashboard" in (tmp_path / "dashboard.yml").read_text()
+
+
 def test_make_backtest_scores_days_and_draws_them(tmp_path: Path) -> None:
     chart = tmp_path / "backtest.html"
     days = "--train-from 2022-10-01 --first 2023-04-10 --last 2023-04-12"
