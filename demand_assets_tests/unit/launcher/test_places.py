@@ -11,7 +11,7 @@ import pytest
 
 from demand_assets.launcher import __main__ as launcher
 from demand_assets.launcher import places
-from demand_assets.settings import INFLUXDB_SETTINGS, Settings, read_settings_file
+from demand_assets.settings import INFLUXDB_SETTINGS, PROJECT, Settings, read_settings_file
 from demand_assets_tests.support.servers import free_port
 
 LIVE = {
@@ -43,7 +43,7 @@ class Started:
 @pytest.fixture(autouse=True)
 def _no_threads_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "Guarded", Started)
-    monkeypatch.setattr(launcher.demo, "accompany", lambda *_: None)
+    monkeypatch.setattr("demand_assets.launcher.demo.accompany", lambda *_: None)
     monkeypatch.setattr(launcher, "_announce", lambda *_: None)
     for name in ("PORT", "PAGE_PORT", "DAGSTER_HOME", "DEMO_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -172,7 +172,7 @@ def test_configuration_is_linked_and_an_own_one_stays(tmp_path: Path) -> None:
     link = tmp_path / "dagster.yaml"
     link.symlink_to(tmp_path / "moved")
     places.link_configuration(tmp_path)
-    assert link.resolve().parent == Path(places.PROJECT)
+    assert link.resolve().parent == PROJECT
     link.unlink()
     link.write_text("own: true")
     places.link_configuration(tmp_path)
