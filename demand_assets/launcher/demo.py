@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 
 from demand_assets.dashboards.serve import PageServer, print_address_when_ready
 from demand_assets.demand.days import days_between
-from demand_assets.grid import TIME_ZONE
+from demand_assets.grid import TIME_ZONE, local_date
 from demand_assets.launcher.dagster_web import DagsterWeb, DagsterWebError
 from demand_assets.settings import Settings
 
@@ -66,7 +66,9 @@ def _load(dagster: DagsterWeb, settings: Settings) -> None:
     today = now.date()
     issued = now >= datetime.combine(today, settings.forecast_at, TIME_ZONE)
     last = today + A_DAY if issued else today
-    _wait_for(dagster, days_between(settings.start_date, today), "simulated days")
+    # Yesterday is loaded once it has settled.
+    settled = local_date(now - settings.settle) - A_DAY
+    _wait_for(dagster, [*days_between(settings.start_date, settled), today], "simulated days")
     first = max(today - FORECAST_DAYS * A_DAY, settings.start_date)
     months = sorted({first.replace(day=1), last.replace(day=1)})
     trained = dagster.materialized(MODEL, months)
@@ -78,7 +80,7 @@ def _load(dagster: DagsterWeb, settings: Settings) -> None:
     if len(dagster.materialized(FORECAST, days)) < len(days):
         say(f"Forecasting {first} to {last}.")
         _run(dagster, "forecast_job", first, last)
-    past = days_between(first, today - A_DAY)
+    past = days_between(first, settled)
     if past and len(dagster.materialized(SCORE, past)) < len(past):
         say("Scoring the forecasts of the last two weeks.")
         _run(dagster, "forecast_score_job", first, past[-1])
