@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,8 @@ def lives(process: int) -> bool:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., tuple[subprocess.Popen[bytes], list[int]]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], list[int]]]]:
+    started: list[int] = []
     if sys.platform != "linux":
         pytest.skip("the test reads /proc")
 
@@ -71,9 +72,13 @@ def start(tmp_path: Path) -> Callable[..., tuple[subprocess.Popen[bytes], list[i
         wait_until((tmp_path / "pids").exists)
         time.sleep(0.1)
         pids = [int((tmp_path / "starter").read_text())]
-        return shell, pids + [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        pids += [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        started.extend([shell.pid, *pids])
+        return shell, pids
 
-    return start
+    yield start
+    for process in filter(lives, started):
+        os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
