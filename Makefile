@@ -1,26 +1,22 @@
 # Each target works as the first command in a fresh clone: it creates .venv and installs the project.
+# All paths are relative, so that the path of the checkout may contain spaces, quotes or `$`.
+# Folders, ports and settings are read by the programs, from the environment: `make` puts what is
+# given on its command line there.
 
 PYTHON ?= python3
-PORT ?= 3000
-PAGE_PORT ?= $(shell expr $(PORT) + 1)
 VENV ?= .venv
 # Which versions are installed: exactly those of constraints.txt, or the newest allowed ones.
 VERSIONS ?= --constraint constraints.txt
-BIN := $(CURDIR)/$(VENV)/bin
+RUN := exec $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
-# Dagster, together with a server for the page of demand_dashboard.
-DAGSTER_DEV = $(BIN)/python -m demand_assets.dashboards.serve --port $(PAGE_PORT) -- \
-    $(BIN)/dagster dev --workspace $(CURDIR)/workspace.yaml --host 127.0.0.1 --port $(PORT)
+export PYTHON
 
-# The demo has its own record and its own data: a synthetic day must never count as ingested.
-DAGSTER_HOME ?= $(CURDIR)/.dagster/live
-DEMO_HOME ?= $(CURDIR)/.dagster/demo
-DEMAND_DATA_DIR ?= $(CURDIR)/data
-
-.PHONY: help run demo influxdb-dashboard test test-fast test-newest lint format bench backtest screenshots clean
+.PHONY: help run demo doctor influxdb-dashboard test test-fast test-newest lint format bench backtest \
+    screenshots clean
 help:
-	@echo 'make demo                 try it: simulated API, embedded database, http://localhost:$(PORT)'
-	@echo 'make run                  start it: real API, store of .env, http://localhost:$(PORT)'
+	@echo 'make demo                 try it: simulated API, embedded database, http://localhost:3000'
+	@echo 'make run                  start it: real API, store of .env, http://localhost:3000'
+	@echo 'make doctor               find out what is wrong: settings, network, store, this machine'
 	@echo 'make influxdb-dashboard   create or update the dashboard in the InfluxDB of .env'
 	@echo 'make test                 run all tests'
 	@echo 'make test-fast            run the unit tests'
@@ -32,62 +28,54 @@ help:
 	@echo 'make screenshots          make the pictures of the documentation again'
 	@echo 'make clean                delete .venv, caches, and the data of the demo'
 
-run: $(INSTALLED) $(DAGSTER_HOME)/dagster.yaml
-	cd $(DAGSTER_HOME) && DAGSTER_HOME=$(DAGSTER_HOME) $(DAGSTER_DEV)
+# The launcher replaces the shell, so that it gets the signals which `make` passes on.
+run: $(INSTALLED)
+	@$(RUN) demand_assets.launcher live
 
-demo: export DAGSTER_HOME := $(DEMO_HOME)
-demo: export DEMAND_DATA_DIR := $(DEMAND_DATA_DIR)/demo
-demo: export INFLUXDB_V2_URL :=
-demo: $(INSTALLED) $(DEMO_HOME)/dagster.yaml
-	cd $(DEMO_HOME) && $(BIN)/python -m demand_assets.simulator --port 0 -- $(DAGSTER_DEV)
+demo: $(INSTALLED)
+	@$(RUN) demand_assets.launcher demo
+
+doctor: $(INSTALLED)
+	@$(RUN) demand_assets.doctor
 
 influxdb-dashboard: $(INSTALLED)
-	@$(BIN)/python -m demand_assets.dashboards
+	@$(RUN) demand_assets.dashboards
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 4 --dist load --maxschedchunk 1 $(ARGS)
+	$(RUN) pytest -n 4 --dist load --maxschedchunk 1 $(ARGS)
 
 # The unit tier: no server, no Dagster instance, under a minute.
 test-fast: $(INSTALLED)
-	$(BIN)/pytest -n 4 --dist load --maxschedchunk 4 demand_assets_tests/unit $(ARGS)
+	$(RUN) pytest -n 4 --dist load --maxschedchunk 4 demand_assets_tests/unit $(ARGS)
 
 # All tests with the newest versions that pyproject.toml allows, in an environment of their own.
 test-newest:
 	$(MAKE) test VENV=.venv-newest VERSIONS='--upgrade --upgrade-strategy eager'
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(RUN) mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python -m bench.backfill $(ARGS)
+	$(RUN) bench.backfill $(ARGS)
 
 backtest: $(INSTALLED)
-	$(BIN)/python -m bench.backtest $(ARGS)
+	$(RUN) bench.backtest $(ARGS)
 
 # Make the pictures in docs/ again. Needs Chromium and takes some minutes.
 screenshots: $(INSTALLED)
-	$(BIN)/python -m demand_assets_tests.support.screenshots
+	$(RUN) demand_assets_tests.support.screenshots
 
 format: $(INSTALLED)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(VENV)/bin/python -m ruff check --fix .
+	$(RUN) ruff format .
 
 clean:
 	rm -rf .venv .venv-newest .dagster/demo data/demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-# Dagster reads the `.env` of the folder in which it is started and lets it override the environment,
-# so the demo would write to the live bucket. Therefore it is started in DAGSTER_HOME, where there is no
-# `.env`; the project reads its own file, and gives precedence to the environment.
-
-# All instances have the same configuration. It is a link, so that an edit applies to all of them.
-%/dagster.yaml:
-	mkdir -p $(@D)
-	ln -sf $(CURDIR)/dagster.yaml $@
-
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) --editable '.[dev]'
+	"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	"$$PYTHON" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) --editable '.[dev]'
 	touch $@

@@ -27,6 +27,16 @@ DAYS_PER_RUN = 10 * 31
 """Ten full requests to the API. A run takes seconds before its first step, and a longer one loses
 more when it fails; docs/performance.md has the measurements."""
 
+INFLUXDB_SETTINGS = (
+    "INFLUXDB_V2_URL",
+    "INFLUXDB_V2_TOKEN",
+    "INFLUXDB_V2_ORG",
+    "INFLUXDB_V2_BUCKET",
+    "INFLUXDB_V2_SSL_CA_CERT",
+)
+SERVED_PAGE_URL = "DEMAND_PAGE_SERVED_AT"
+"""Set by the launcher: where it serves the page. DEMAND_PAGE_URL, which users set, wins."""
+
 D = TypeVar("D")
 T = TypeVar("T")
 
@@ -84,6 +94,8 @@ class Settings:
     reread_days: int = 31
     """How many past days are read again once a day; 0 for none."""
     freshness: Freshness = field(default_factory=Freshness)
+    load_history: bool = False
+    """Whether days before the first stored day are loaded without being requested."""
     forecast_at: time = time(12)
     """Madrid time at which the next day's demand is forecast."""
     page_url: str | None = None
@@ -139,8 +151,10 @@ class Settings:
             audit=read("DEMAND_AUDIT_MINUTES", cls.audit, _minutes),
             reread_days=read("DEMAND_REREAD_DAYS", cls.reread_days, _days),
             freshness=Freshness.from_environment(environment),
+            load_history=read("DEMAND_LOAD_HISTORY", cls.load_history, _switch),
             forecast_at=read("DEMAND_FORECAST_TIME", cls.forecast_at, _full_hour),
-            page_url=read("DEMAND_PAGE_URL", None, _http_url),
+            page_url=read("DEMAND_PAGE_URL", None, _http_url)
+            or read(SERVED_PAGE_URL, None, _http_url),
             influxdb_url=url,
             influxdb_org=read("INFLUXDB_V2_ORG", "", str),
             influxdb_bucket=read("INFLUXDB_V2_BUCKET", cls.influxdb_bucket, str),
@@ -181,6 +195,11 @@ def _data_dir(data_dir: str, *, is_local: bool) -> str:
     return data_dir
 
 
+def read_settings_file(file: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a `.env` file and of an environment, which has precedence."""
+    return {name: value or "" for name, value in dotenv_values(file).items()} | dict(environment)
+
+
 def load_settings_file(file: Path) -> None:
     """Add the variables of a `.env` file to the environment, which has precedence."""
     load_dotenv(file)
@@ -205,6 +224,13 @@ def _file(text: str) -> str:
     if not file.is_file():
         raise ValueError("there is no such file")
     return str(file)
+
+
+def _switch(text: str) -> bool:
+    switches = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+    if text.lower() not in switches:
+        raise ValueError("must be on or off")
+    return switches[text.lower()]
 
 
 def _at_least_one(text: str) -> int:

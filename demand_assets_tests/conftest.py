@@ -59,7 +59,7 @@ def _names(item: pytest.Item) -> set[str]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own settings and `.env` must neither help nor hurt."""
-    settings = ("INFLUXDB_V2_", "REDATA_", "DEMAND_DATA", "DEMAND_START", "DAGSTER_")
+    settings = ("INFLUXDB_V2_", "REDATA_", "DEMAND_DATA", "DEMAND_START", "DEMAND_LOAD", "DAGSTER_")
     for name in list(os.environ):
         if name.startswith(settings):
             monkeypatch.delenv(name)

@@ -1,21 +1,13 @@
-"""Serves the page on this machine while a command runs: `python -m demand_assets.dashboards.serve`.
+"""Serves the page on this machine. Who starts it belongs in `launcher/`.
 
 Browsers do not follow links from Dagster's web page to files, so the page needs an address.
 """
 
-import argparse
 import contextlib
-import os
-import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from upath import UPath
-
-from demand_assets.dashboards.page import page_file
-from demand_assets.processes import be_interruptible, run_command
-from demand_assets.settings import PROJECT, Settings, load_settings_file
 
 NO_PAGE_YET = b"""<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5>
 <title>Spain's electricity demand</title><p>Nothing is stored yet. The page appears after the first
@@ -64,27 +56,3 @@ def print_address_when_ready(server: PageServer) -> None:
     while not server.file.exists():
         time.sleep(1)
     print(f"\nThe dashboard: {server.url}\n", flush=True)
-
-
-def main() -> int:
-    """Serve the page until the command ends; the exit code of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demand_assets.dashboards.serve", description=__doc__
-    )
-    parser.add_argument("--port", type=int, default=3001, help="default 3001, or a free one")
-    parser.add_argument("command", nargs="+", metavar="-- COMMAND", help="the command to run")
-    options = parser.parse_args()
-    load_settings_file(PROJECT / ".env")
-    settings = Settings.from_environment(os.environ)
-    server = PageServer(page_file(settings.data_dir), options.port)
-    be_interruptible()
-    for target, args in ((server.serve_forever, ()), (print_address_when_ready, (server,))):
-        threading.Thread(target=target, args=args, daemon=True).start()
-    try:
-        return run_command(options.command, DEMAND_PAGE_URL=settings.page_url or server.url)
-    except KeyboardInterrupt:
-        return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,8 +16,10 @@ from demand_assets.forecast.features import (
 from demand_assets.forecast.model import (
     TRAINED_MODEL,
     TRAINING_DAYS_NEEDED,
+    LightGBMMissingError,
     Model,
     UnknownModelError,
+    why_no_model,
 )
 from demand_assets.forecast.score import WEEKLY_NAIVE, score, weekly_naive
 
@@ -26,6 +28,7 @@ __all__ = [
     "TRAINED_MODEL",
     "TRAINING_DAYS_NEEDED",
     "WEEKLY_NAIVE",
+    "LightGBMMissingError",
     "Model",
     "TooLittleHistoryError",
     "UnknownModelError",
@@ -33,4 +36,5 @@ __all__ = [
     "issue_time",
     "score",
     "weekly_naive",
+    "why_no_model",
 ]

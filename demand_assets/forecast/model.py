@@ -12,16 +12,15 @@ Features, and which demand is known at which time, belong in `features`.
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 import pandas as pd
-from lightgbm.basic import LightGBMError
 from upath import UPath
 
 from demand_assets.atomic_write import write_whole
@@ -41,6 +40,15 @@ from demand_assets.forecast.features import (
 )
 from demand_assets.forecast.score import Score, score
 from demand_assets.grid import TIME_ZONE, local_date
+
+# Everything else works without LightGBM, which needs a library of the system that not every
+# machine has. Then importing it raises an OSError.
+try:
+    import lightgbm
+except (ImportError, OSError) as error:
+    LIGHTGBM_ERROR: Exception | None = error
+else:
+    LIGHTGBM_ERROR = None
 
 TRAINED_MODEL = "model"
 """What made a forecast: this, or ``WEEKLY_NAIVE``."""
@@ -76,8 +84,35 @@ TREE_PARAMETERS = {
 }
 
 
+class LightGBMMissingError(RuntimeError):
+    """LightGBM cannot be loaded. The text names the package to install."""
+
+
 class UnknownModelError(ValueError):
     """The files of a model are damaged or of another version. Train it again."""
+
+
+def why_no_model() -> str:
+    """Why no model can be trained or used on this machine, and what to install; empty if it can."""
+    if LIGHTGBM_ERROR is None:
+        return ""
+    package = "lightgbm (pip)"
+    if isinstance(LIGHTGBM_ERROR, OSError):
+        package = "libgomp1 (Debian, Ubuntu) or libgomp (Fedora, Alpine)"
+        if sys.platform == "darwin":
+            package = "libomp (brew)"
+    reason = str(LIGHTGBM_ERROR).partition("\n")[0]
+    return f"LightGBM cannot be loaded ({reason}). Install {package} and restart"
+
+
+def require_lightgbm() -> None:
+    """Check that models can be trained and read.
+
+    Raises:
+        LightGBMMissingError: they cannot.
+    """
+    if why := why_no_model():
+        raise LightGBMMissingError(why)
 
 
 @dataclass(frozen=True)
@@ -189,7 +224,7 @@ class ModelPair:
 
     calendar: CalendarEffects
     regression: HourlyRegression
-    trees: lightgbm.Booster
+    trees: "lightgbm.Booster"
 
     @classmethod
     def fit(cls, calendar: CalendarEffects, demand: pd.DataFrame, at: time) -> "ModelPair":
@@ -250,7 +285,9 @@ class Model:
 
         Raises:
             TooLittleHistoryError: demand is known of fewer than ``TRAINING_DAYS_NEEDED`` days.
+            LightGBMMissingError: LightGBM cannot be loaded.
         """
+        require_lightgbm()
         real = known_demand(history, until)
         days = days_known(real)
         if len(days) < TRAINING_DAYS_NEEDED:
@@ -331,7 +368,9 @@ class Model:
         Raises:
             FileNotFoundError: the folder holds no model.
             UnknownModelError: it is of another version, or damaged.
+            LightGBMMissingError: LightGBM cannot be loaded.
         """
+        require_lightgbm()
         folder = UPath(folder)
         text = (folder / "model.json").read_bytes()
         try:
@@ -349,7 +388,13 @@ class Model:
                 for view in content["views"]
             )
             return cls(Description(**content["description"]), pairs)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, LightGBMError) as error:
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            json.JSONDecodeError,
+            lightgbm.basic.LightGBMError,
+        ) as error:
             raise UnknownModelError(
                 f"the model in {folder} is unreadable ({type(error).__name__})"
             ) from error

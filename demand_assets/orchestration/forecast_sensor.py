@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from demand_assets.demand.days import contiguous_ranges, describe_days
+from demand_assets.forecast import why_no_model
 from demand_assets.orchestration import jobs, keys, ledger_reader, tags
 from demand_assets.orchestration.assets.forecast import newest_models
 from demand_assets.orchestration.ledger_reader import newest_materializations
@@ -52,6 +53,8 @@ def forecast_sensor(
         ledger, {day: _time(record.timestamp) for day, record in records.items()}
     )
     month, no_model = plans.due_model(ledger, models, at)
+    if why := why_no_model():
+        month, no_model = None, f"{why}."
     due = [(keys.MODEL_JOB, month)] if month else []
     due += [(keys.FORECAST_JOB, d) for d in plans.due_forecasts(ledger, forecasts, models, at)]
     due += [(keys.SCORE_JOB, d) for d in plans.due_scores(ledger, made_at, scored_at)]

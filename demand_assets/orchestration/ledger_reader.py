@@ -50,6 +50,7 @@ def read_ledger(instance: dg.DagsterInstance, settings: Settings, now: datetime)
         under_way={**under_way, **_read_under_way(instance, now)},
         audit=read_audit(instance),
         last_reread=_read_last_reread(instance),
+        load_from=settings.start_date if settings.load_history else None,
     )
 
 

@@ -22,7 +22,7 @@ from demand_assets.orchestration.planning.audit import check_complete, differing
 from demand_assets.orchestration.planning.ledger import Audit, Ledger, Stored
 from demand_assets.retry import within
 from demand_assets.settings import Settings
-from demand_assets.stores import Store, StoreError, StoreUnavailableError
+from demand_assets.stores import Store, StoreError, StoreUnavailableError, StoreUnreadableError
 
 LONGEST_READ_SECONDS = 40.0
 """Dagster gives a sensor 60 seconds."""
@@ -47,9 +47,10 @@ def audit_store(
         read = partial(_read_store, store, start, now)
         kept_from, foreign_tags, hours = within(LONGEST_READ_SECONDS, read)
     except (StoreError, TimeoutError) as error:
-        is_temporary = isinstance(error, StoreUnavailableError | TimeoutError)
+        # A person must act, unless the store is away, or is of a kind that only takes points.
+        red = not isinstance(error, StoreUnavailableError | StoreUnreadableError | TimeoutError)
         text = f"The store cannot be compared with the record: {error}"
-        return ledger, Finding(False, text, red=not is_temporary)
+        return ledger, Finding(False, text, red=red)
     first = max(kept_from or start, start)
     compared = {
         day: stored

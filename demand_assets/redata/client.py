@@ -21,10 +21,12 @@ import urllib3
 
 from demand_assets import __version__
 from demand_assets.grid import SERIES, TIME_ZONE
+from demand_assets.proxies import is_this_machine, proxy_of
 from demand_assets.redata.conditions import ConditionsFile
 from demand_assets.redata.errors import (
     MalformedAnswerError,
     NoDataError,
+    ProxyError,
     REDataError,
     RefusedError,
     ThrottledError,
@@ -140,6 +142,8 @@ class REDataClient:
         self.session.headers.update(
             {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "gzip"}
         )
+        if is_this_machine(self.base_url):
+            self.session.trust_env = False  # no proxy
         if self.shared_folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="redata-")
             self.shared_folder = Path(self._temporary.name)
@@ -464,9 +468,16 @@ class REDataClient:
         try:
             # The library reads the headers without a deadline; a time-out restarts with each byte.
             with within(seconds, get) as response:
-                return response, _read_body(response, started, seconds)
+                body = _read_body(response, started, seconds)
+        except requests.exceptions.ProxyError as error:
+            raise ProxyError(f"no way to {self.base_url}: {_proxy_cause(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnavailableError(f"no answer from {self.base_url}: {_cause(error)}") from error
+            way = " through the proxy of the environment" if proxy_of(self.base_url) else ""
+            reason = f"no answer from {self.base_url}{way}: {_cause(error)}"
+            raise UnavailableError(reason) from error
+        if response.status_code == requests.codes.proxy_authentication_required:
+            raise ProxyError(f"no way to {self.base_url}: the proxy asks for a login (407)")
+        return response, body
 
 
 def _name(span: Span) -> str:
@@ -541,6 +552,10 @@ def _gunzip(packed: bytes | bytearray) -> bytes:
     if unpacking.unconsumed_tail:
         raise MalformedAnswerError(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
     return body
+
+
+def _proxy_cause(error: BaseException) -> str:
+    return f"the proxy refuses it or cannot be reached ({_cause(error)})"
 
 
 def _cause(error: BaseException) -> str:

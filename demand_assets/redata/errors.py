@@ -75,6 +75,12 @@ class ThrottledError(UnavailableError):
     asks_to_wait = True
 
 
+class ProxyError(UnavailableError):
+    """The proxy that the environment names does not let the request through, or is down."""
+
+    advice = "Nothing was stored; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
+
+
 class BlockedError(ThrottledError):
     """The bot guard in front of the API blocks the client; more requests prolong the block."""
 

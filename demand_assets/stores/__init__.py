@@ -15,6 +15,10 @@ class StoreError(Exception):
     """The store could not be written or read. The text says what to do."""
 
 
+class StoreUnreadableError(StoreError):
+    """A server of this kind takes points and answers no queries. Trying again does not help."""
+
+
 class StoreUnavailableError(StoreError):
     """The store does not answer for now; the same request may succeed later."""
 

@@ -1,5 +1,6 @@
 """The embedded store, for users without InfluxDB: a DuckDB file that holds one table of hours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from demand_assets.stores import KEPT_FOR_EVER, StoreError, StoreUnavailableErro
 
 TABLE = "main.influx_demand_points"
 """The only table, whichever asset writes to it, as a bucket has one measurement."""
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 20.0
 """How long to wait for a file that another process has open. A write takes less than a second."""
 
 
@@ -86,19 +87,25 @@ class DuckDBStore:
             with closing(connection):
                 yield connection
         except (duckdb.Error, OSError) as error:
-            kind, advice = (
-                DuckDBAccessError,
-                "Check DEMAND_DATA_DIR, its free space and its permissions.",
-            )
-            if _is_locked(error):
-                kind = DuckDBLockedError
-                advice = "Another program has it open: close it there, and materialize again."
             verb, reason = "read" if read_only else "written", str(error).partition("\n")[0]
-            raise kind(f"DuckDB {self.database} cannot be {verb}: {reason}. {advice}") from error
+            kind = DuckDBLockedError if _is_locked(error) else DuckDBAccessError
+            advice = f"{reason}. Check DEMAND_DATA_DIR, its free space and its permissions."
+            if _is_locked(error):
+                advice = (
+                    f"Another program has it open, {_holder(reason)}: close it there; the next try"
+                    " stores the day."
+                )
+            raise kind(f"DuckDB {self.database} cannot be {verb}: {advice}") from error
 
 
 def _is_locked(error: Exception) -> bool:
     return isinstance(error, duckdb.IOException) and "Could not set lock" in str(error)
+
+
+def _holder(text: str) -> str:
+    """The program that holds the file, as DuckDB's error names it."""
+    held = re.search(r"held in (.+?) \(PID (\d+)\)", text)
+    return f"{held[1]} (PID {held[2]})" if held else "unknown which"
 
 
 def _pause_after(error: Exception, attempt: int) -> float | None:

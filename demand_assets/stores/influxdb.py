@@ -21,12 +21,15 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from pydantic import BaseModel, ConfigDict, Field
 
+from demand_assets.proxies import SETTINGS as PROXY_SETTINGS
+from demand_assets.proxies import proxy_of
 from demand_assets.retry import RetryBudget, backoff, call_with_retries, retry_after, within
 from demand_assets.stores import (
     KEPT_FOR_EVER,
     ExpiredHoursError,
     StoreError,
     StoreUnavailableError,
+    StoreUnreadableError,
     hourly_rows,
     url_without_credentials,
 )
@@ -103,6 +106,7 @@ class InfluxDB(BaseModel):
         if not (token.isascii() and token.isprintable()):
             # The HTTP library would quote such a token in its own error.
             raise InfluxDBAccessError("INFLUXDB_V2_TOKEN contains characters that no token has.")
+        proxy, proxy_headers = proxy_of(self.address) or (None, None)
         try:
             with InfluxDBClient(
                 url=self.address,  # The client never sends credentials of the URL.
@@ -113,6 +117,8 @@ class InfluxDB(BaseModel):
                 ssl_ca_cert=self.ca_certificate,
                 enable_gzip=self.gzip,
                 retries=False,
+                proxy=proxy,
+                proxy_headers=proxy_headers,
             ) as client:
                 yield client
         except CLIENT_ERRORS as error:
@@ -130,6 +136,9 @@ class InfluxDB(BaseModel):
 
     def describe(self, error: Exception) -> str:
         """An error of the client in one line, without credentials."""
+        if isinstance(error, urllib3.exceptions.ProxyError):
+            reason = _one_line(str(error.original_error))
+            return f"InfluxDB at {self.address} cannot be reached through the proxy ({reason})"
         if not isinstance(error, ApiException):
             return f"InfluxDB at {self.address} does not answer ({type(error).__name__})"
         if not error.status:  # The client reports failures of TLS in this way.
@@ -137,6 +146,8 @@ class InfluxDB(BaseModel):
         return f"InfluxDB at {self.address} answered {error.status} '{_message(error)}'"
 
     def _advise(self, error: Exception) -> str:
+        if isinstance(error, urllib3.exceptions.ProxyError):
+            return f"Check {PROXY_SETTINGS}."
         if not isinstance(error, ApiException):
             return "Check INFLUXDB_V2_URL and that the server is up."
         if error.status in (401, 403):
@@ -259,7 +270,11 @@ class InfluxDBStore:
                 return text
 
             seconds = self.influxdb.retry_seconds + self.influxdb.read_timeout_seconds
-            return list(_tables(within(seconds, query)))
+            try:
+                return list(_tables(within(seconds, query)))
+            except ApiException as error:
+                raise_if_without_flux(self.influxdb, error)
+                raise
 
 
 def flux_string(text: str) -> str:
@@ -301,6 +316,27 @@ def _tables(answer: str) -> Iterator[pd.DataFrame]:
                     " Check INFLUXDB_V2_URL."
                 )
             yield pd.read_csv(StringIO(text), float_precision="round_trip").iloc[:, 1:]
+
+
+def raise_if_without_flux(influxdb: InfluxDB, error: ApiException) -> None:
+    """Tell the refusal of a query by a server that has no Flux from other refusals.
+
+    InfluxDB 2 explains each refusal of a query in JSON with a ``code``; servers that only take its
+    writes have another answer for the path.
+
+    Raises:
+        StoreUnreadableError: the server has no Flux.
+    """
+    try:
+        explained = "code" in json.loads(error.body or b"")
+    except (ValueError, TypeError):
+        explained = False
+    if error.status in (400, 403, 404, 405, 501) and not explained:
+        raise StoreUnreadableError(
+            f"InfluxDB at {influxdb.address} answers no Flux queries ({error.status}). Points are"
+            " written; to read them, INFLUXDB_V2_URL must name an InfluxDB 2, or an InfluxDB 1.8"
+            " with flux-enabled. InfluxDB 3 and VictoriaMetrics have no Flux."
+        ) from error
 
 
 def _message(error: ApiException) -> str:

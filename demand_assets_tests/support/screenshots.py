@@ -1,4 +1,4 @@
-"""Takes the screenshots in `docs/`: starts the demo, loads months, and opens pages."""
+"""Takes the screenshots in `docs/`: starts the demo and opens pages."""
 
 import subprocess
 import time
@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from demand_assets.demand.days import days_between
 from demand_assets.grid import TIME_ZONE
 from demand_assets.settings import PROJECT
 from demand_assets_tests.support.browser import Browser, chromium
@@ -15,7 +14,6 @@ from demand_assets_tests.support.running_system import Page, running, wait_for
 DOCS = PROJECT / "docs"
 TODAY = datetime.now(TIME_ZONE).date()
 YESTERDAY = TODAY - timedelta(days=1)
-LOADED = days_between(TODAY - timedelta(days=240), YESTERDAY)
 
 
 def save(browser: Browser, address: str, name: str, *, height: int = 900, click: str = "") -> None:
@@ -36,18 +34,11 @@ def main() -> None:
             ["make", "demo", f"PORT={page.port}", f"DEMO_HOME={folder}/home"],
             log,
             DEMAND_DATA_DIR=f"{folder}/data",
-            DEMAND_START_DATE=str(LOADED[0]),
         )
         with demo as process:
             wait_for(page.is_up, 180, process)
-            wait_for(lambda: TODAY in page.green(), 180, process)
-            page.launch_backfill(LOADED)
-            wait_for(lambda: page.green().issuperset(LOADED), 300, process)
-            # The sensor trains the month's model, then forecasts today.
-            wait_for(lambda: TODAY in page.green("demand_forecast"), 300, process)
-            month = days_between(TODAY.replace(day=1), TODAY)
-            page.launch_backfill(month, ["demand_forecast"])
-            wait_for(lambda: page.green("demand_forecast").issuperset(month), 300, process)
+            # It loads its days, trains the model, forecasts and scores by itself.
+            wait_for(lambda: "Ready after" in log.read_text(), 600, process)
             address = served(log)
             page.materialize("demand_dashboard")
             wait_for(lambda: not page.runs_under_way(), 120, process)

@@ -311,6 +311,7 @@ def scripted_server(*replies: Reply, tls: ssl.SSLContext | None = None) -> Itera
             self.wfile.write(reply.body)
 
         do_GET = do_POST
+        do_CONNECT = do_POST  # as a proxy that refuses
 
         def log_message(self, *_: Any) -> None:
             pass

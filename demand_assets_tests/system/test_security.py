@@ -68,19 +68,6 @@ RESOURCES = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
         configFields { name defaultValueAsJson } nestedResources { name } } } } } }"""
 
 
-def test_demo_does_not_start_in_a_folder_with_a_dotenv(tmp_path: Path) -> None:
-    """Dagster prefers that file to the environment, so the demo would write to the live bucket."""
-    printed = subprocess.run(
-        ["make", "-n", "demo", f"DEMO_HOME={tmp_path}"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    (start,) = [line for line in printed.splitlines() if "dagster dev" in line]
-    assert start.startswith(f"cd {tmp_path} && ")
-
-
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o644, True), (0o640, True)])
 def test_dotenv_with_a_token_that_others_can_read_is_warned_about(
     tmp_path: Path, mode: int, warned: bool, monkeypatch: pytest.MonkeyPatch

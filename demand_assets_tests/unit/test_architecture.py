@@ -16,18 +16,21 @@ PACKAGE = PROJECT / "demand_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 INTERNALS = "orchestration/dagster_internals/"
 
-LEAVES = {"atomic_write", "grid", "processes", "retry"}
+LEAVES = {"atomic_write", "grid", "processes", "proxies", "retry"}
 MAY_IMPORT = {
     "grid": set(),
     "atomic_write": set(),
     "processes": set(),
+    "proxies": set(),
     "retry": {"grid"},
     "settings": {"stores"},
     "demand": {"grid"},
     "forecast": {"demand", "grid", "atomic_write"},
-    "redata": {"demand", "grid", "retry", "atomic_write"},
-    "stores": {"demand", "grid", "retry", "atomic_write"},
+    "redata": {"demand", "grid", "proxies", "retry", "atomic_write"},
+    "stores": {"demand", "grid", "proxies", "retry", "atomic_write"},
     "simulator": {"grid", "processes"},
+    "launcher": {"dashboards", "demand", "grid", "processes", "settings", "simulator"},
+    "doctor": {"forecast", "launcher", "redata", "settings", "stores", *LEAVES},
     "dashboards": {"demand", "stores", "settings", *LEAVES},
     "orchestration": {"dashboards", "demand", "forecast", "redata", "settings", "stores", *LEAVES},
     "definitions": {"orchestration", "settings", "stores"},

@@ -39,6 +39,7 @@ OTHER_VALUES: dict[str, tuple[str, Callable[[Settings], object], object]] = {
     "REDATA_CONCURRENT_REQUESTS": ("4", lambda s: s.redata_concurrent_requests, 4),
     "DEMAND_START_DATE": ("2021-01-01", lambda s: s.start_date, date(2021, 1, 1)),
     "DEMAND_DATA_DIR": ("elsewhere", lambda s: s.data_dir, str(PROJECT / "elsewhere")),
+    "DEMAND_LOAD_HISTORY": ("on", lambda s: s.load_history, True),
     "DEMAND_REFRESH_MINUTES": ("5", lambda s: s.refresh, 5 * MINUTES),
     "DEMAND_SETTLE_MINUTES": ("45", lambda s: s.settle, 45 * MINUTES),
     "DEMAND_AUDIT_MINUTES": ("5", lambda s: s.audit, 5 * MINUTES),
@@ -92,6 +93,7 @@ def test_each_setting_of_the_example_file_is_tested() -> None:
         ({"DEMAND_FRESH_WARN_MINUTES": "0"}, "DEMAND_FRESH_WARN_MINUTES"),
         ({"DEMAND_FRESH_WARN_MINUTES": "0.5"}, "DEMAND_FRESH_WARN_MINUTES"),
         ({"DEMAND_FRESH_WARN_MINUTES": "120"}, "DEMAND_FRESH_WARN_MINUTES"),
+        ({"DEMAND_LOAD_HISTORY": "maybe"}, "DEMAND_LOAD_HISTORY"),
         ({"DEMAND_DATA_DIR": "memory://demand"}, "DEMAND_DATA_DIR"),
     ],
 )

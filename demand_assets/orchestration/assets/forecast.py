@@ -24,11 +24,13 @@ from demand_assets.forecast import (
     HISTORY_DAYS,
     TRAINED_MODEL,
     WEEKLY_NAIVE,
+    LightGBMMissingError,
     Model,
     TooLittleHistoryError,
     UnknownModelError,
     issue_time,
     weekly_naive,
+    why_no_model,
 )
 from demand_assets.forecast.score import CHECKED_DAYS, check_model, describe_scores
 from demand_assets.grid import FORECAST, MODEL, REAL, TIME_ZONE, end_of, local_date, start_of
@@ -106,6 +108,10 @@ def demand_forecast_model(
         history = without_unusual_hours(context.instance, history)
         try:
             model = Model.train(history, until, at)
+        except LightGBMMissingError as error:
+            raise dg.Failure(
+                f"{month}: {error}; the forecast is {WEEKLY_NAIVE} until then."
+            ) from error
         except TooLittleHistoryError as error:
             raise dg.Failure(
                 f"{month}: {error} before {until:%F %H:%M}, Madrid time. Load earlier days, or"
@@ -246,7 +252,7 @@ def _read_model(month: date, settings: Settings) -> Model | None:
     """
     try:
         model = Model.load(_model_folder(settings, month.isoformat()))
-    except (FileNotFoundError, UnknownModelError):
+    except (FileNotFoundError, UnknownModelError, LightGBMMissingError):
         return None
     due = issue_time(month, settings.forecast_at).isoformat(timespec="minutes")
     return model if model.description.known_until == due else None
@@ -260,7 +266,7 @@ def _forecast(
     history: pd.DataFrame, day: date, at: time, model: MonthlyModel | None
 ) -> tuple[pd.Series, str, str]:
     """A day's hours, what made them and, if that was not the model, why."""
-    why = (
+    why = why_no_model() or (
         f"there is no model that can be used at {at:%H:%M}: none of the day's month or of one"
         " before. Materialize demand_forecast_model of that month."
     )

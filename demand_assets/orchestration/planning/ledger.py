@@ -167,6 +167,8 @@ class Ledger:
     """The last audit of the store."""
     last_reread: datetime | None = None
     """When the last days were last requested to look for revisions."""
+    load_from: date | None = None
+    """The first day to load without a request of a person, if there is one."""
 
     @property
     def today(self) -> date:
@@ -174,8 +176,12 @@ class Ledger:
 
     @property
     def first_day(self) -> date | None:
-        """The first day that was ever stored. People load earlier days themselves."""
-        return min(self.stored, default=None)
+        """The first day that is to be stored: the first that ever was, or an earlier ``load_from``.
+
+        People load earlier days themselves.
+        """
+        wanted = [self.load_from] if self.load_from else []
+        return min([*self.stored, *wanted], default=None)
 
     @property
     def first_kept_day(self) -> date | None:

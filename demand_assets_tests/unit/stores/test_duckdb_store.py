@@ -217,5 +217,9 @@ def test_a_file_that_stays_open_is_an_error_that_says_so(
     store.write(hours(DAY))
     with another_process(store, "writer"):
         for attempt in (lambda: store.write(hours(DAY)), lambda: store.read(FIELDS)):
-            with pytest.raises(DuckDBAccessError, match=r"PID.*close it there"):
+            with pytest.raises(DuckDBAccessError, match=r"PID.*close it there") as e:
                 attempt()
+            assert store.database in str(e.value) and Path(sys.executable).resolve().name in str(
+                e.value
+            )
+            assert "the next try stores the day" in str(e.value)
