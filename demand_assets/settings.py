@@ -113,11 +113,10 @@ class Settings:
     def store(self) -> Store:
         if not self.influxdb_url:
             return Store("duckdb", f"DuckDB {self.database}")
-        return Store(
-            "influxdb",
-            f"InfluxDB {self.influxdb_address}, organization {self.influxdb_org},"
-            f" bucket {self.influxdb_bucket}",
-        )
+        place = f"bucket {self.influxdb_bucket}"
+        if self.influxdb_org:
+            place += f", organization {self.influxdb_org}"
+        return Store("influxdb", f"InfluxDB {self.influxdb_address}, {place}")
 
     @property
     def influxdb_address(self) -> str:

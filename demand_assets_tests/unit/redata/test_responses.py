@@ -18,6 +18,7 @@ from demand_assets.redata import (
     NoDataError,
     REDataError,
     RefusedError,
+    ThrottledError,
     UnavailableError,
     read_samples,
 )
@@ -45,7 +46,7 @@ FAILURES = {
     Fault.ERROR_504: (UnavailableError, again, "REData answered 504 'The upstream server took"),
     Fault.RESET: (UnavailableError, again, "no answer from http://127.0.0.1"),
     Fault.SILENCE: (UnavailableError, again, "no answer from http://127.0.0.1"),
-    Fault.THROTTLED: (UnavailableError, again, "REData answered 429 'Slow down.'"),
+    Fault.THROTTLED: (ThrottledError, again, "REData answered 429 'Slow down.'"),
     Fault.BLOCKED: (BlockedError, again, "REData answered 403: the bot guard blocks this client"),
     Fault.HTML: (UnavailableError, again, "a body that is no JSON came with status 200: <html>"),
     Fault.CUT_SHORT: (UnavailableError, again, "no answer from http://127.0.0.1"),
