@@ -14,6 +14,7 @@ from demand_assets.orchestration.assets.forecast import newest_models
 from demand_assets.orchestration.ledger_reader import newest_materializations
 from demand_assets.orchestration.metadata import metadata_of
 from demand_assets.orchestration.planning import forecast_plans as plans
+from demand_assets.orchestration.planning.ledger import Ledger
 from demand_assets.orchestration.planning.plans import PRIORITY_OPEN, PlannedRun
 from demand_assets.orchestration.sensors import run_request
 from demand_assets.settings import DAYS_PER_RUN, Settings
@@ -36,8 +37,9 @@ def forecast_sensor(
     that changes, and the scores of closed days."""
     instance, at = context.instance, settings.forecast_at
     ledger = ledger_reader.read_ledger(instance, settings, datetime.now(UTC))
-    if lost := ledger.lost_days():
-        waits = f"Forecasts wait until lost days are in the store again: {describe_days(lost)}."
+    if awaited := plans.awaited_days(ledger):
+        days = describe_days(awaited)
+        waits = f"Forecasts wait until lost days are in the store again: {days}."
         return dg.SensorResult(skip_reason=dg.SkipReason(waits))
     recent = [ledger.today - timedelta(days=n) for n in range(-1, SCORED_DAYS + 1)]
     models = newest_models(instance, recent[:2], settings)
@@ -47,11 +49,6 @@ def forecast_sensor(
     records = newest_materializations(instance, keys.DEMAND_FORECAST_SCORE, recent)
     scored_at = {day: _time(record.timestamp) for day, record in records.items()}
 
-    lost_forecasts = sorted(ledger.audit.lost_forecasts) if ledger.audit else []
-    records = newest_materializations(instance, keys.DEMAND_FORECAST, lost_forecasts)
-    lost_forecasts = plans.lost_forecasts(
-        ledger, {day: _time(record.timestamp) for day, record in records.items()}
-    )
     month, no_model = plans.due_model(ledger, models, at)
     if why := why_no_model():
         month, no_model = None, f"{why}."
@@ -59,10 +56,7 @@ def forecast_sensor(
     due += [(keys.FORECAST_JOB, d) for d in plans.due_forecasts(ledger, forecasts, models, at)]
     due += [(keys.SCORE_JOB, d) for d in plans.due_scores(ledger, made_at, scored_at)]
     planned = [PlannedRun([day], PRIORITY_OPEN, job=job) for job, day in due]
-    planned += [
-        PlannedRun(days, PRIORITY_OPEN, job=keys.FORECAST_JOB)
-        for days in contiguous_ranges(lost_forecasts, DAYS_PER_RUN)
-    ]
+    planned += _restored_forecasts(instance, ledger, planned)
     requests: list[dg.RunRequest] = []
     for run in planned:
         runs = _past_runs(instance, run)
@@ -74,6 +68,22 @@ def forecast_sensor(
         no_model = f"The model of {month:%Y-%m} is being trained, or its training failed and waits."
     nothing = "Nothing is due: a forecast is made once the morning of the day before is stored."
     return dg.SensorResult(skip_reason=dg.SkipReason(f"{nothing} {no_model}"))
+
+
+def _restored_forecasts(
+    instance: dg.DagsterInstance, ledger: Ledger, planned: list[PlannedRun]
+) -> list[PlannedRun]:
+    """Forecasts that the last audit did not find in the store: today and tomorrow each alone."""
+    lost = sorted(ledger.audit.lost_forecasts) if ledger.audit else []
+    records = newest_materializations(instance, keys.DEMAND_FORECAST, lost)
+    made_at = {day: _time(record.timestamp) for day, record in records.items()}
+    days = plans.lost_forecasts(ledger, made_at)
+    current = [
+        PlannedRun([d], PRIORITY_OPEN, job=keys.FORECAST_JOB) for d in days if d >= ledger.today
+    ]
+    ranges = contiguous_ranges([day for day in days if day < ledger.today], DAYS_PER_RUN)
+    past = [PlannedRun(some, PRIORITY_OPEN, job=keys.FORECAST_JOB) for some in ranges]
+    return [run for run in current if run not in planned] + past
 
 
 def _past_runs(instance: dg.DagsterInstance, planned: PlannedRun) -> list[plans.PastRun]:

@@ -15,6 +15,7 @@ from demand_assets.demand.days import days_between
 from demand_assets.grid import local_date
 from demand_assets.orchestration import keys, metadata, tags
 from demand_assets.orchestration.dagster_internals.backfills import backfills_under_way
+from demand_assets.orchestration.dagster_internals.check_targets import EVALUATED
 from demand_assets.orchestration.planning.ledger import Attempt, Audit, Ledger, Stored
 from demand_assets.settings import Settings
 from demand_assets.stores.duckdb_store import DuckDBLockedError
@@ -64,9 +65,10 @@ def read_stored(
 
 def read_audit(instance: dg.DagsterInstance) -> Audit | None:
     """The last audit of the store, by the sensor or in a run."""
-    # A run that has not evaluated the check yet has a record without a result.
     history = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(keys.INFLUX_DEMAND_POINTS, keys.STORE_IS_COMPLETE), limit=5
+        dg.AssetCheckKey(keys.INFLUX_DEMAND_POINTS, keys.STORE_IS_COMPLETE),
+        limit=1,
+        status=EVALUATED,  # runs that have not come to the check have a record, too
     )
     for record in history:
         result = record.evaluation
@@ -82,8 +84,9 @@ def _read_revisions(instance: dg.DagsterInstance) -> dict[date, datetime]:
     ).records
     revisions: dict[date, datetime] = {}
     for record in observations:  # the newest comes first
-        day = date.fromisoformat(str(record.partition_key))
-        revisions.setdefault(day, datetime.fromtimestamp(record.timestamp, UTC))
+        if record.partition_key:  # other programs may report observations of the asset
+            day = date.fromisoformat(record.partition_key)
+            revisions.setdefault(day, datetime.fromtimestamp(record.timestamp, UTC))
     return revisions
 
 
@@ -161,6 +164,8 @@ def _stored(record: dg.EventLogRecord) -> Stored:
         same_answers=values.get(metadata.SAME_ANSWERS, 1),
         unchanged_since=instant(metadata.UNCHANGED_SINCE),
         restores=values.get(metadata.RESTORES, 0),
+        accepted=values.get(metadata.ACCEPTED, False),
+        store=values.get(metadata.STORE),
     )
 
 

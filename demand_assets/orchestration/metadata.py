@@ -23,7 +23,7 @@ STORE = "store"
 HOURS_FINGERPRINT = "hours_fingerprint"
 """Of a materialization: `demand.figures.hours_fingerprints` of the day in the store."""
 ANSWERED_AT, UNCHANGED_SINCE = "answered_at", "unchanged_since"
-SAME_ANSWERS, RESTORES = "same_answers", "restores"
+SAME_ANSWERS, RESTORES, ACCEPTED = "same_answers", "restores", "accepted"
 """Of a materialization: the fields of `planning.ledger.Stored` with similar names."""
 FINGERPRINT, MORNING_FINGERPRINT = "fingerprint", "morning_fingerprint"
 """Of a materialization: `demand.figures.fingerprint` of the day's measured demand, and of the hours
@@ -52,6 +52,7 @@ def of_history(stored: Stored) -> dict[str, Any]:
         UNCHANGED_SINCE: stored.unchanged_since,
         SAME_ANSWERS: stored.same_answers,
         RESTORES: stored.restores,
+        ACCEPTED: stored.accepted,
     }
 
 
@@ -62,6 +63,7 @@ def audit_to_json(audit: Audit) -> dict[str, Any]:
         "lost": sorted(map(str, audit.lost)),
         "without_frame": sorted(map(str, audit.without_frame)),
         "lost_forecasts": sorted(map(str, audit.lost_forecasts)),
+        "surplus": sorted(map(str, audit.surplus)),
         "kept_from": audit.kept_from.isoformat() if audit.kept_from else None,
         "foreign_tags": list(audit.foreign_tags),
         "complete_at": audit.complete_at.isoformat() if audit.complete_at else None,
@@ -81,6 +83,7 @@ def audit_from_json(content: Any) -> Audit:
         lost=days("lost"),
         without_frame=days("without_frame"),
         lost_forecasts=days("lost_forecasts"),
+        surplus=days("surplus"),
         kept_from=instant("kept_from"),
         foreign_tags=tuple(content["foreign_tags"]),
         complete_at=instant("complete_at"),

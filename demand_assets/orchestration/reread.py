@@ -11,6 +11,7 @@ import dagster as dg
 from demand_assets.demand.days import days_between, describe_days
 from demand_assets.demand.errors import DayError
 from demand_assets.demand.hourly import hourly_frame, with_earlier_hours
+from demand_assets.demand.quality import screen
 from demand_assets.orchestration import keys, metadata
 from demand_assets.orchestration.io_managers import ParquetFrameIOManager
 from demand_assets.orchestration.ledger_reader import read_ledger
@@ -70,7 +71,9 @@ def _changed_hours(
     if isinstance(outcome, DayError):
         raise outcome
     earlier = frame_files.stored_frame(keys.HOURLY_DEMAND_FRAME, day.isoformat())
-    newest = hourly_frame(read_samples(outcome, day), day, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    screened = screen(read_samples(outcome, day), day, now)
+    newest = hourly_frame(screened.samples, day, now=now)
     if earlier is None:
         return len(newest)
     merged = with_earlier_hours(newest, earlier)

@@ -119,16 +119,16 @@ def store_audit_sensor(
             events.append(evaluation(keys.INFLUX_DEMAND_POINTS, result))
             state["recorded"] = before.isoformat()
         state |= {**_audited(settings), "next": (before + pause).isoformat()}
-        state |= {"news": news, "text": finding.text}
+        state |= {"news": news, "text": finding.text, "read": was_read}
     plan = plan_lost_days(ledger, settings.refresh, DAYS_PER_RUN)
     plan.reasons[:0] = [state["text"], f"The next audit is at {clock(_instant(state, 'next'))}."]
     return sensor_result(plan, asset_events=events, cursor=json.dumps(state))
 
 
-def _audit_is_due(ledger: Ledger, state: Mapping[str, str], settings: Settings) -> bool:
+def _audit_is_due(ledger: Ledger, state: Mapping[str, Any], settings: Settings) -> bool:
     if not _audited(settings).items() <= state.items():
         return True
-    return ledger.is_restored or ledger.now >= _instant(state, "next")
+    return (ledger.is_restored and state["read"]) or ledger.now >= _instant(state, "next")
 
 
 def _audited(settings: Settings) -> dict[str, str]:
@@ -136,5 +136,5 @@ def _audited(settings: Settings) -> dict[str, str]:
     return {"process": PROCESS, "store": settings.store.address}
 
 
-def _instant(state: Mapping[str, str], name: str) -> datetime:
+def _instant(state: Mapping[str, Any], name: str) -> datetime:
     return datetime.fromisoformat(state[name])

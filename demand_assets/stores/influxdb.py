@@ -35,8 +35,9 @@ from demand_assets.stores import (
 )
 
 CLIENT_ERRORS = (ApiException, urllib3.exceptions.HTTPError, OSError)
-RETENTION_UNKNOWN = (401, 403, 404, 405)
-"""Answers to a token that may not read the bucket, and of servers that only take writes."""
+RETENTION_UNKNOWN = (400, 401, 403, 404, 405)
+"""Answers to a token that may not read the bucket, to a name in place of an id or the reverse, and
+of servers that only take writes."""
 OWN_KEYS = {"_start", "_stop", "_field", "_measurement"}
 """What InfluxDB lists as tags of every measurement."""
 OWN_COLUMNS = {"result", "table", "_time", "_value", "_field"}
@@ -162,7 +163,8 @@ class InfluxDB(BaseModel):
         advice = {
             0: "Check INFLUXDB_V2_URL and the server's certificate.",
             400: "Check INFLUXDB_V2_URL and INFLUXDB_V2_BUCKET: these points are not accepted.",
-            404: f"Check INFLUXDB_V2_BUCKET: create bucket {self.bucket} or name another.",
+            404: f"Check INFLUXDB_V2_BUCKET: create bucket {self.bucket} or name another. A token"
+            " that may not read the bucket gets this answer, too.",
             413: "A proxy in front of it refuses requests of that size; raise its limit.",
             422: "Points older than the bucket keeps them? Check its retention.",
         }
@@ -226,19 +228,18 @@ class InfluxDBStore:
     def kept_from(self) -> datetime | None:
         """See `Store.kept_from`; None if the token may not read the bucket's retention."""
         with self.influxdb.get_client() as client:
-            api, place = client.buckets_api(), self.influxdb
-            try:
-                found = self._with_retries(
-                    partial(api.find_buckets, name=place.bucket, org=place.org)
-                )
-            except ApiException as error:
-                if error.status in RETENTION_UNKNOWN:
-                    return None
-                raise
-        seconds = [rule.every_seconds for b in found.buckets or () for rule in b.retention_rules]
-        if not seconds:
-            return None
-        return datetime.now(UTC) - timedelta(seconds=seconds[0]) if seconds[0] else KEPT_FOR_EVER
+            find = partial(client.buckets_api().find_buckets, name=self.influxdb.bucket)
+            for organization in ({"org": self.influxdb.org}, {"org_id": self.influxdb.org}):
+                try:
+                    found = self._with_retries(partial(find, **organization)).buckets
+                except ApiException as error:
+                    if error.status not in RETENTION_UNKNOWN:
+                        raise
+                    continue
+                for seconds in (rule.every_seconds for b in found for rule in b.retention_rules):
+                    kept = timedelta(seconds=seconds)
+                    return datetime.now(UTC) - kept if kept else KEPT_FOR_EVER
+        return None
 
     def foreign_tags(self) -> list[str]:
         """See `Store.foreign_tags`."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from demand_assets.dashboards.day_chart import day_markdown, sparkline
 from demand_assets.demand.days import frames_by_day
-from demand_assets.demand.errors import DayError, ImplausibleDemandError
+from demand_assets.demand.errors import DayError, ImplausibleDemandError, NoRealDemandError
 from demand_assets.demand.figures import (
     describe_frame,
     describe_samples,
@@ -158,10 +158,16 @@ def _frame_of_day(
     """
     samples = read_samples(answer, day)
     screened = screen(samples, day, now)
-    answered = hourly_frame(screened.samples, day, now=now)
+    try:
+        answered = hourly_frame(screened.samples, day, now=now)
+    except NoRealDemandError:
+        if earlier is None or earlier[REAL].isna().all():
+            raise
+        # The newest answer knows less than an earlier one.
+        answered = earlier.iloc[:0].reindex(columns=COLUMNS)
     frame = with_earlier_hours(answered, earlier)
     missing = missing_samples(samples, day, now=now)
-    reviewed = review(samples, screened.samples, answered, day, now)
+    reviewed = review(samples, screened.samples, frame, day, now)
     hours_found = check_hours(
         frame,
         missing,

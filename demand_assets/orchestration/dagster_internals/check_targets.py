@@ -1,4 +1,4 @@
-"""The target of a check's result. Dagster has no public way to record a result for one day."""
+"""Results of checks: their states, and the target of a result that is recorded for one day."""
 
 import time
 from collections.abc import Iterable
@@ -7,6 +7,10 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+"""Results of checks. Dagster exports no names for their states."""
 
 
 def materialization_target(

@@ -12,6 +12,7 @@ import pandas as pd
 from demand_assets.demand.days import describe_days
 from demand_assets.demand.figures import hours_fingerprints
 from demand_assets.demand.quality import Finding
+from demand_assets.grid import local_date
 from demand_assets.orchestration.planning.freshness import clock
 from demand_assets.orchestration.planning.ledger import Audit, Ledger
 
@@ -19,12 +20,11 @@ FAILURES_IN_A_ROW, RESTORES_IN_A_ROW = 3, 3
 """A lost day that failed so often, or is lost again after it was written so often, is red."""
 
 
-def differing_days(recorded: Mapping[date, str | None], stored: pd.DataFrame) -> list[date]:
+def differing_days(recorded: Mapping[date, str], stored: pd.DataFrame) -> list[date]:
     """Days whose hours in the store do not have the fingerprint that was recorded.
 
     Args:
-        recorded: the fingerprint of each day, see `demand.figures.hours_fingerprints`; None if it
-            was not recorded.
+        recorded: the fingerprint of each day, see `demand.figures.hours_fingerprints`.
         stored: all hours of these days, in the columns that the fingerprints are of.
     """
     found = hours_fingerprints(stored, recorded)
@@ -51,6 +51,13 @@ def check_complete(ledger: Ledger, audit: Audit) -> Finding:
             f"{describe_days(refused)} is older than the bucket keeps hours: set"
             f" DEMAND_START_DATE to {kept} or later, or extend the bucket's retention."
         )
+    if aged := [day for day in sorted(ledger.stored) if ledger.is_expired(day)]:
+        parts.append(f"{len(aged)} stored days are older than the bucket keeps hours.")
+    if audit.surplus:
+        parts.append(
+            "The store also holds values that were not written here:"
+            f" {describe_days(audit.surplus)}."
+        )
     if audit.foreign_tags:
         tags = ", ".join(audit.foreign_tags)
         parts.append(
@@ -62,7 +69,7 @@ def check_complete(ledger: Ledger, audit: Audit) -> Finding:
         counts = [f"{day} ({one.hours} of {one.hours_expected})" for day, one in records.items()]
         parts.append(f"Closed short, with the hours that the operator has: {', '.join(counts)}.")
     return Finding(
-        passed=not (lost or audit.lost_forecasts or refused or audit.foreign_tags),
+        passed=not (lost or audit.lost_forecasts or refused or audit.surplus or audit.foreign_tags),
         text=" ".join(parts),
         red=bool(in_vain),
         figures={
@@ -108,4 +115,4 @@ def _describe_failure(ledger: Ledger, days: list[date]) -> str:
 
 def _moment(moment: datetime) -> str:
     """A moment of the last days as a person reads it."""
-    return f"{clock(moment)} on {moment:%F}"
+    return f"{clock(moment)} on {local_date(moment)}"

@@ -115,6 +115,20 @@ def lost_forecasts(ledger: Ledger, made_at: Mapping[date, datetime]) -> list[dat
     return [day for day, at in made_at.items() if ledger.audit and at < ledger.audit.at]
 
 
+def awaited_days(ledger: Ledger) -> list[date]:
+    """Lost days of the last weeks that are about to be written again, as forecasts need them."""
+    first = ledger.today - HISTORY_DAYS * A_DAY
+    lost = ledger.audit.lost if ledger.audit else ()
+    return [
+        day
+        for day in sorted(lost)
+        if day >= first
+        and ledger.is_lost(day)
+        and day not in ledger.attempts
+        and not ledger.is_expired(day)
+    ]
+
+
 def due_scores(
     ledger: Ledger, forecasts: Mapping[date, datetime], scores: Mapping[date, datetime]
 ) -> list[date]:

@@ -19,6 +19,8 @@ from demand_assets.grid import end_of, local_date, start_of
 
 GRACE = timedelta(minutes=5)
 """How long after the full hour the API has the hour's last sample."""
+RECENT = timedelta(days=2)
+"""Within this time, points that are lost again are lost in a row. Pauses are at most a day."""
 SAME_ANSWERS, SAME_FOR = 3, timedelta(days=3)
 """A short day is closed once so many answers were the same over so long a time."""
 
@@ -73,15 +75,19 @@ class Stored:
     """How many answers in a row had these hours."""
     unchanged_since: datetime | None = None
     """When the first of these answers was taken."""
+    accepted: bool = False
+    """Whether a person has reported the day as complete."""
+    store: str | None = None
+    """Address of the store that was written, if it is on record."""
     restores: int = 0
-    """How often the points were written again in a row, each within a day, as they were lost."""
+    """How often in a row the points were written again, as they were lost."""
     revised_at: datetime | None = None
     """When the API was seen to have other hours."""
 
     @property
     def short(self) -> bool:
         """Whether measured hours are known to be missing."""
-        return (self.hours or 0) < (self.hours_expected or 0)
+        return not self.accepted and (self.hours or 0) < (self.hours_expected or 0)
 
     @property
     def closed_short(self) -> bool:
@@ -115,9 +121,11 @@ def answer_history(
         return replace(new, unchanged_since=answered_at)
     since = previous.unchanged_since or previous.at
     if answered_at <= previous.at:
-        recent = now - (previous.written_at or previous.at) < timedelta(days=1)
+        recent = now - (previous.written_at or previous.at) < RECENT
         return replace(
             new,
+            # Only a materialization that was reported by hand has no hours.
+            accepted=previous.accepted or previous.hours is None,
             same_answers=previous.same_answers,
             unchanged_since=since,
             restores=previous.restores + 1 if recent else 1,
@@ -140,6 +148,8 @@ class Audit:
     without_frame: frozenset[date] = frozenset()
     """Those whose frame is not on disk, so that the API is asked again."""
     lost_forecasts: frozenset[date] = frozenset()
+    surplus: frozenset[date] = frozenset()
+    """Days of which the store also holds values that were not written here."""
     kept_from: datetime | None = None
     """The instant before which the store drops hours; None if it does not say."""
     foreign_tags: tuple[str, ...] = ()
@@ -210,7 +220,11 @@ class Ledger:
     def lost_days(self) -> list[date]:
         """Days up to today that are lost and that no run includes, in order."""
         lost = self.audit.lost if self.audit else ()
-        return [day for day in sorted(lost) if self.is_lost(day) and day not in self.under_way]
+        return [
+            day
+            for day in sorted(lost)
+            if self.is_lost(day) and day not in self.under_way and not self.is_expired(day)
+        ]
 
     def can_be_restored(self, day: date) -> bool:
         """Whether the day is lost, and its frame is on disk."""

@@ -12,12 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pandas as pd
 import pytest
 
-from demand_assets.grid import COLUMNS, REAL
-from demand_assets.orchestration import keys
+from demand_assets.grid import COLUMNS, MODEL, REAL
+from demand_assets.orchestration import keys, ledger_reader
 from demand_assets.orchestration.planning.ledger import State
 from demand_assets.stores import Store
 from demand_assets.stores.duckdb_store import DuckDBStore
@@ -30,6 +31,7 @@ from demand_assets_tests.support.stores import over, write_lines
 
 NOON = madrid("2023-05-10T12:06")
 FIRST, LAST = "2023-04-20", "2023-05-09"
+HALF_AN_HOUR = timedelta(minutes=30)
 AN_HOUR = datetime(2023, 5, 1, 10, tzinfo=UTC)
 
 
@@ -170,6 +172,87 @@ def test_days_whose_frame_is_gone_too_are_requested_again(on_duckdb: System) -> 
     system.audit()
     pd.testing.assert_frame_equal(system.read(), system.clean)
     assert works.api.requests == [(date(2023, 4, 25), date(2023, 4, 26))]
+
+
+def test_a_short_day_that_a_person_accepts_is_restored_and_stays_accepted(
+    on_duckdb: System,
+) -> None:
+    system, works = on_duckdb, on_duckdb.works
+    works.api.faults["2023-05-09"] = "short"
+    (works.project.folder / "hourly_demand_frame" / "2023-05-09.parquet").unlink()
+    system.damage("all")
+    assert works.project.materialize("2023-05-09").success
+    assert works.state("2023-05-09") == State.OPEN
+    works.clock.shift(MINUTES)
+    reported = dg.AssetMaterialization(keys.INFLUX_DEMAND_POINTS, partition="2023-05-09")
+    works.project.instance.report_runless_asset_event(reported)
+    assert works.state("2023-05-09") == State.INGESTED
+    works.clock.shift(MINUTES)
+    system.damage("all")
+    system.audit()
+    assert len(system.read().loc["2023-05-09T00:00Z":"2023-05-09T11:00Z"]) == 12
+    assert works.state("2023-05-09") == State.INGESTED
+    assert system.results()[-1].passed
+
+
+def test_hours_that_somebody_adds_are_named(on_duckdb: System) -> None:
+    system = on_duckdb
+    frame = pd.DataFrame({REAL: [99999.0]}, index=pd.DatetimeIndex([AN_HOUR + HALF_AN_HOUR]))
+    store_of(system.works).write(frame)
+    system.works.tick("store_audit_sensor")
+    result = system.results()[-1]
+    assert not result.passed and "not written here: 2023-05-01" in str(result.description)
+
+
+def test_records_of_an_earlier_version_are_audited_without_their_frames(
+    on_duckdb: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = on_duckdb
+    read = ledger_reader._stored
+    monkeypatch.setattr(
+        ledger_reader, "_stored", lambda record: replace(read(record), hours_fingerprint=None)
+    )
+    frames = system.works.project.folder / "hourly_demand_frame"
+    frames.rename(frames.with_name("away"))
+    system.works.tick("store_audit_sensor")
+    assert system.results()[-1].passed
+    frames.with_name("away").rename(frames)
+    system.damage("hour")
+    system.works.clock.shift(61 * MINUTES)
+    system.works.tick("store_audit_sensor")
+    assert "2023-05-01" in str(system.results()[-1].description)
+
+
+@pytest.mark.parametrize("fault", ["empty-series", "missing-series"])
+def test_an_answer_without_measured_demand_keeps_that_of_before(
+    on_duckdb: System, fault: str
+) -> None:
+    works = on_duckdb.works
+    works.api.faults["2023-05-05"] = fault
+    assert works.project.materialize("2023-05-05").success
+    pd.testing.assert_frame_equal(on_duckdb.read(), on_duckdb.clean)
+    assert works.state("2023-05-05") == State.INGESTED
+
+
+def test_lost_forecasts_are_made_again(on_duckdb: System) -> None:
+    works = on_duckdb.works
+    works.at(madrid("2023-05-10T14:06")).tick("current_day_sensor", "forecast_sensor")
+    made = store_of(works).read([MODEL]).dropna()
+    assert len(made) >= 24
+    on_duckdb.damage("all")
+    works.clock.shift(61 * MINUTES)
+    works.tick("store_audit_sensor", "forecast_sensor", "store_audit_sensor", "forecast_sensor")
+    pd.testing.assert_frame_equal(store_of(works).read([MODEL]).dropna(), made)
+
+
+def test_a_day_with_an_implausible_sample_is_not_revised_each_day(on_duckdb: System) -> None:
+    works = on_duckdb.works
+    works.api.faults["2023-05-03"] = "outlier"
+    assert works.project.materialize("2023-05-03").success
+    works.project = replace(works.project, settings=replace(works.project.settings, reread_days=31))
+    works.at(madrid("2023-05-11T14:20")).tick("current_day_sensor", "current_day_sensor")
+    assert "reread_job" in works.jobs
+    assert may(3)[0] not in works.ledger().days(State.OPEN)
 
 
 def test_points_that_an_audit_did_not_find_are_missing_in_the_ledger(on_duckdb: System) -> None:
