@@ -27,7 +27,7 @@ COLORS = {
     "fair": ("pineapple", "#FFB94A"),
     "bad": ("fire", "#DC4E58"),
 }
-"""Colors by level: names and codes of the palette of InfluxDB's page, which can change no others."""
+"""Colors by level: names and codes of the palette of InfluxDB's page, which knows no others."""
 NO_HOURS = "No measured hours in this range; choose Past 24h or longer."
 """The beginning of the notes that are shown in place of an empty cell."""
 

@@ -12,7 +12,7 @@ GAUGE = (
     ("fair", 100),
     ("bad", 250),
 )
-"""Bands of the mean of measured demand minus the operator's forecast: the level, and the value in MW
-at which the band starts. The scale starts with the first band."""
+"""Bands of the mean of measured demand minus the operator's forecast: the level, and the value
+in MW at which the band starts. The scale starts with the first band."""
 GAUGE_END = 500
 """MW at which the last band and the scale end."""
