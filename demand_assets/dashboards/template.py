@@ -5,6 +5,7 @@ the file refers to by name: bucket, queries, thresholds, and the series of `grid
 """
 
 import hashlib
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ TEMPLATE = Path(__file__).with_name("electricity_demand.yml")
 QUERIES = Path(__file__).with_name("flux")
 DEFAULT_BUCKET, DEFAULT_FIELDS = "capstone7", "RealDemand|ForecastDemand"
 """The bucket in the query files, and the fields there (a part of a regular expression)."""
-DEFAULT_ZONE = "Europe/Madrid"
-"""The time zone in the query files."""
+ZONE = re.compile(r'(?<=timezone\.location\(name: ")[^"]*')
+"""The name of the time zone in the query files."""
 COLORS = {
     "good": ("rainforest", "#4ED8A0"),
     "fair": ("pineapple", "#FFB94A"),
@@ -57,7 +58,7 @@ def query(name: str, bucket: str = DEFAULT_BUCKET) -> str:
     """The Flux of `flux/{name}.flux` for a bucket and the series of the grid."""
     text = (QUERIES / f"{name}.flux").read_text(encoding="utf-8")
     text = text.replace(DEFAULT_FIELDS, "|".join(series.column for series in grid.SERIES))
-    text = text.replace(f'"{DEFAULT_ZONE}"', f'"{grid.TIME_ZONE.key}"')
+    text = ZONE.sub(grid.TIME_ZONE.key, text)
     return text.replace(flux_string(DEFAULT_BUCKET), flux_string(bucket))
 
 
