@@ -1,11 +1,13 @@
 """Create or update the dashboard in the InfluxDB of the settings, and print its name and link."""
 
 import argparse
+import json
 import os
 import sys
 
 import yaml
 
+from demand_assets.dashboards.grafana import build_grafana
 from demand_assets.dashboards.influxdb import apply_dashboard
 from demand_assets.dashboards.template import build_template
 from demand_assets.settings import PROJECT, SettingError, Settings, load_settings_file
@@ -17,11 +19,16 @@ def main() -> None:
     parser.add_argument(
         "--print", action="store_true", help="print the template for `influx apply -f` instead"
     )
+    parser.add_argument(
+        "--grafana", action="store_true", help="print the dashboard for Grafana instead, as JSON"
+    )
     options = parser.parse_args()
     load_settings_file(PROJECT / ".env")
     try:
         settings = Settings.from_environment(os.environ)
-        if options.print:
+        if options.grafana:
+            print(json.dumps(build_grafana(settings.influxdb_bucket), indent=2))
+        elif options.print:
             template = build_template(settings.influxdb_bucket)
             print(yaml.safe_dump_all(template, sort_keys=False, allow_unicode=True), end="")
         else:

@@ -1,12 +1,18 @@
 """Applies the dashboard's template to an InfluxDB 2, through its API for templates and stacks."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
 
-from demand_assets.dashboards.template import build_template, dashboard_key
+from demand_assets.dashboards.template import TEMPLATE, build_template, dashboard_key
 from demand_assets.stores.influxdb import InfluxDB, InfluxDBAccessError
+
+RANGE = "lower=now%28%29%20-%207d"
+"""The range that the page opens with: its default, the past hour, holds no finished hour."""
 
 
 class Dashboard(NamedTuple):
@@ -22,7 +28,7 @@ def apply_dashboard(influxdb: InfluxDB) -> Dashboard:
     Raises:
         InfluxDBAccessError: the server cannot be reached, or refuses a request.
     """
-    with influxdb.get_client() as client:
+    with influxdb.get_client() as client, _alone():
         try:
             return _apply(client, influxdb)
         except ApiException as error:
@@ -36,6 +42,14 @@ def apply_dashboard(influxdb: InfluxDB) -> Dashboard:
                 f"InfluxDB at {influxdb.address} answered {error.status} '{message}'."
                 " The dashboard needs an InfluxDB 2: check INFLUXDB_V2_URL and INFLUXDB_V2_BUCKET."
             ) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other calls on this machine: InfluxDB would give each of them a new dashboard."""
+    with TEMPLATE.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
 
 
 def _apply(client: InfluxDBClient, influxdb: InfluxDB) -> Dashboard:
@@ -57,7 +71,7 @@ def _apply(client: InfluxDBClient, influxdb: InfluxDB) -> Dashboard:
         )
     (dashboard,) = applied["summary"]["dashboards"]
     page = f"{influxdb.address.rstrip('/')}/orgs/{org_id}/dashboards/{dashboard['id']:016x}"
-    return Dashboard(dashboard["name"], page)
+    return Dashboard(dashboard["name"], f"{page}?{RANGE}")
 
 
 def _org_id(client: InfluxDBClient, influxdb: InfluxDB) -> str:

@@ -129,7 +129,8 @@ function ticks({ from, to }) {
     : [(t) => t.getUTCHours() === 0 && t.getUTCDate() === 1 && t.getUTCMonth() % 6 === 0, { month: "short", year: "numeric" }];
   const all = [];
   for (let i = from; i < to; i++) if (marked(madrid(i))) all.push(i);
-  const every = Math.ceil((all.length * 88) / element("graph").clientWidth); // 88 px per label
+  const width = element("graph").clientWidth - 100; // px, without the margins and the labels in MW
+  const every = Math.ceil((all.length * (narrow.matches ? 66 : 88)) / Math.max(1, width));
   const places = all.filter((_, place) => place % every === 0);
   return { tickvals: places, ticktext: places.map(formatter(format)) };
 }
@@ -288,6 +289,7 @@ function moreRows() {
 
 document.querySelector("thead tr").append(...COLUMNS.map((_, column) => {
   const head = document.createElement("th");
+  head.scope = "col";
   head.append(document.createElement("button"));
   head.firstChild.addEventListener("click", () => {
     const down = order.column === column ? !order.down : column === 0;
@@ -308,8 +310,49 @@ function rangeText({ from, to }) {
   return `${when(from)} – ${first === last ? clock(to) : when(to)}`;
 }
 
+/** The start of an hour in UTC, such as 2023-03-26T00:00Z. */
+const instant = (i) => new Date(utc(i)).toISOString().replace(":00.000Z", "Z");
+
+/** The range in a fragment such as `range=2023-03-26T22:00Z/2023-03-27T22:00Z`, null if it holds no stored hour. */
+function rangeIn(fragment) {
+  const [from, to] = (fragment.match(/^range=([^/]+)\/([^/]+)$/) ?? []).slice(1)
+    .map((text) => Math.round(Date.parse(text) / 3600e3) - demand.start);
+  const range = { from: Math.max(0, from), to: Math.min(demand.hours, to) };
+  return range.from < range.to ? range : null;
+}
+
+/** Show what the fragment of the address asks for, or the chosen days. */
+function showRequested() {
+  const requested = location.hash.slice(1);
+  const range = rangeIn(requested);
+  if (range) showAll(range);
+  else choose(document.querySelector(`[data-days="${CSS.escape(requested)}"]`) ? requested : chosen);
+}
+
+/** The hours shown as CSV, oldest first: UTC, Madrid time with its offset, and MW. */
+function csv() {
+  const lines = [["utc", "madrid", ...SERIES.map(({ field }) => field)]];
+  for (let i = shown.from; i < shown.to; i++) {
+    if (SERIES.every(({ field }) => demand[field][i] === null)) continue;
+    const local = madrid(i).toISOString().replace(":00.000Z", `+0${offset[i]}:00`);
+    lines.push([instant(i), local, ...SERIES.map(({ field }) => demand[field][i] ?? "")]);
+  }
+  return lines.map((line) => `${line.join(",")}\r\n`).join("");
+}
+
+function download() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+  const [first, last] = [shown.from, shown.to - 1].map((i) => madrid(i).toISOString().slice(0, 10));
+  link.download = `demand-${first}-to-${last}.csv`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
 function showAll(range, days = null) {
   [shown, pressed] = [range, days];
+  // A reload, or the address sent to somebody else, shows the same.
+  history.replaceState(null, "", `#${days ?? `range=${instant(shown.from)}/${instant(shown.to)}`}`);
   document.querySelectorAll("[data-days]").forEach((button) => {
     button.ariaPressed = String(button.dataset.days === days);
   });
@@ -324,7 +367,6 @@ function showAll(range, days = null) {
 
 function choose(days) {
   chosen = days;
-  history.replaceState(null, "", `#${days}`); // a reload shows the same
   showAll(newestDays(days), days);
 }
 
@@ -365,6 +407,8 @@ function listen() {
     button.addEventListener("click", () => choose(button.dataset.days)));
   for (const [id, direction] of [["earlier", -1], ["later", 1]])
     element(id).addEventListener("click", ({ currentTarget }) => currentTarget.ariaDisabled === "true" || move(direction));
+  element("download").addEventListener("click", download);
+  addEventListener("hashchange", showRequested);
   const graph = element("graph");
   // Dragging over the graph shows that part; a double click shows the chosen range again.
   graph.on("plotly_relayout", ({ "xaxis.range[0]": from, "xaxis.range[1]": to }) => from !== undefined && zoom(from, to));
@@ -385,8 +429,7 @@ function listen() {
 }
 
 if (demand.hours) {
-  const requested = location.hash.slice(1);
-  choose(document.querySelector(`[data-days="${CSS.escape(requested)}"]`) ? requested : chosen);
+  showRequested();
   listen();
 } else {
   element("range").textContent = "Nothing is stored yet.";

@@ -47,7 +47,7 @@ def demand_page(frame: pd.DataFrame, *, store: str, written: datetime, freshness
             "warn": freshness.warn_after / timedelta(minutes=1),
             "fail": freshness.fail_after / timedelta(minutes=1),
         },
-        "gauge": {"bands": [band[:2] for band in thresholds.GAUGE], "end": thresholds.GAUGE_END},
+        "gauge": {"bands": thresholds.GAUGE, "end": thresholds.GAUGE_END},
     }
     parts = {
         "store": html.escape(store),

@@ -5,6 +5,7 @@ the file refers to by name: bucket, queries, thresholds, and the series of `grid
 """
 
 import hashlib
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,16 @@ TEMPLATE = Path(__file__).with_name("electricity_demand.yml")
 QUERIES = Path(__file__).with_name("flux")
 DEFAULT_BUCKET, DEFAULT_FIELDS = "capstone7", "RealDemand|ForecastDemand"
 """The bucket in the query files, and the fields there (a part of a regular expression)."""
-HEX_CODES = {"good": "#10b981", "fair": "#f59e0b", "bad": "#dc2626"}
+ZONE = re.compile(r'(?<=timezone\.location\(name: ")[^"]*')
+"""The name of the time zone in the query files."""
+COLORS = {
+    "good": ("rainforest", "#4ED8A0"),
+    "fair": ("pineapple", "#FFB94A"),
+    "bad": ("fire", "#DC4E58"),
+}
+"""Colors by level: names and codes of the palette of InfluxDB's page, which knows no others."""
+NO_HOURS = "No measured hours in this range; choose Past 24h or longer."
+"""The beginning of the notes that are shown in place of an empty cell."""
 
 Resource = dict[str, Any]
 
@@ -39,7 +49,7 @@ def build_template(bucket: str = DEFAULT_BUCKET) -> list[Resource]:
         for key in ("colors", "fieldOptions"):
             if isinstance(chart.get(key), str):
                 chart[key] = lists[chart[key]]
-        chart["note"] = chart["note"].replace("{series}", titles)
+        chart["note"] = chart["note"].replace("{series}", titles).replace("{no hours}", NO_HOURS)
         chart["queries"] = [{"query": query(q["query"], bucket)} for q in chart["queries"]]
     return [bucket_resource, dashboard]
 
@@ -48,6 +58,7 @@ def query(name: str, bucket: str = DEFAULT_BUCKET) -> str:
     """The Flux of `flux/{name}.flux` for a bucket and the series of the grid."""
     text = (QUERIES / f"{name}.flux").read_text(encoding="utf-8")
     text = text.replace(DEFAULT_FIELDS, "|".join(series.column for series in grid.SERIES))
+    text = ZONE.sub(grid.TIME_ZONE.key, text)
     return text.replace(flux_string(DEFAULT_BUCKET), flux_string(bucket))
 
 
@@ -59,31 +70,33 @@ def dashboard_key(bucket: str) -> str:
 def _lists() -> dict[str, list[Resource]]:
     """The lists of colors and columns by their name in the file."""
     late, stale = (age / timedelta(hours=1) for age in (Freshness.warn_after, Freshness.fail_after))
-    gauge = [*thresholds.GAUGE, ("bad", thresholds.GAUGE_END, "end")]
+    gauge = [*thresholds.GAUGE, ("bad", thresholds.GAUGE_END)]
     kinds = ["min", *["threshold"] * (len(gauge) - 2), "max"]
     # A graph assigns its colors in the order of the lines, and `graph.flux` sorts them like this.
     lines = [*sorted(grid.SERIES, key=lambda s: s.column), grid.MODEL_FORECAST]
-    columns = {"_time": "From"} | {s.column: f"{s.column} ({s.unit})" for s in grid.SERIES}
+    columns = {"_time": "", "from": "From (Madrid time)", "window": "Mean of"} | {
+        s.column: f"{s.column} ({s.unit})" for s in grid.SERIES
+    }
     return {
         "age_colors": [
             # The InfluxDB page finds a cell's first text color, which cannot be removed, by its id.
-            _color("base", "fresh", "text", HEX_CODES["good"], 0),
-            _color("1", "late", "text", HEX_CODES["fair"], late),
-            _color("2", "stale", "text", HEX_CODES["bad"], stale),
+            _color("base", *COLORS["good"], "text", 0),
+            _color("1", *COLORS["fair"], "text", late),
+            _color("2", *COLORS["bad"], "text", stale),
         ],
         "gauge_colors": [
-            _color(str(place), name, kind, HEX_CODES[level], start)
-            for place, (kind, (level, start, name)) in enumerate(zip(kinds, gauge, strict=True))
+            _color(str(place), *COLORS[level], kind, start)
+            for place, (kind, (level, start)) in enumerate(zip(kinds, gauge, strict=True))
         ],
         "series_colors": [
-            _color(str(place), s.column, "scale", s.color, 0) for place, s in enumerate(lines)
+            _color(str(place), s.column, s.color, "scale", 0) for place, s in enumerate(lines)
         ],
         "series_columns": [
-            {"fieldName": name, "displayName": shown, "visible": True}
+            {"fieldName": name, "displayName": shown, "visible": bool(shown)}
             for name, shown in columns.items()
         ],
     }
 
 
-def _color(key: str, name: str, kind: str, hex_code: str, value: float) -> Resource:
+def _color(key: str, name: str, hex_code: str, kind: str, value: float) -> Resource:
     return {"id": key, "name": name, "type": kind, "hex": hex_code, "value": round(value, 2)}

@@ -6,13 +6,13 @@ not color it.
 """
 
 GAUGE = (
-    ("bad", -500, "far below"),
-    ("fair", -250, "below"),
-    ("good", -100, "as forecast"),
-    ("fair", 100, "above"),
-    ("bad", 250, "far above"),
+    ("bad", -500),
+    ("fair", -250),
+    ("good", -100),
+    ("fair", 100),
+    ("bad", 250),
 )
-"""Bands of the mean of measured demand minus the operator's forecast: the level, the value in MW at
-which the band starts, and its name. The scale starts with the first band."""
+"""Bands of the mean of measured demand minus the operator's forecast: the level, and the value
+in MW at which the band starts. The scale starts with the first band."""
 GAUGE_END = 500
 """MW at which the last band and the scale end."""

@@ -1,14 +1,17 @@
 """The InfluxDB dashboard: its queries compiled, run over recorded days, and applied to a server."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -42,7 +45,12 @@ DAYS = ["2022-03-27", "2022-10-30", "2023-02-19", "2023-02-20", "2024-06-16"]
 def with_range(text: str, start: str, stop: str, window: str) -> str:
     """A query as the dashboard runs it."""
     record = f"timeRangeStart: {start}, timeRangeStop: {stop}, windowPeriod: {window}"
-    return f"option v = {{{record}}}\n{text}"
+    return with_options(text, f"option v = {{{record}}}")
+
+
+def with_options(text: str, options: str) -> str:
+    """A query with options, which come after its imports."""
+    return re.sub(r"\A((?://.*\n|import .*\n)*)", lambda head: f"{head[1]}{options}\n", text)
 
 
 # Compiled
@@ -94,7 +102,7 @@ class Stored:
     ) -> list[dict[str, str]]:
         first, end, present = (f"{instant:%Y-%m-%dT%H:%M:%SZ}" for instant in (start, stop, now))
         text = with_range(query(name, self.bucket), first, end, window)
-        return self.server.flux(f"option now = () => {present}\n{text}")
+        return self.server.flux(with_options(text, f"option now = () => {present}"))
 
     def figure(self, name: str, start: datetime, stop: datetime, **more: Any) -> float | None:
         """The single figure that a query returns, or None if it returns no row."""
@@ -154,21 +162,44 @@ RANGES = {
 RANGE = pytest.mark.parametrize(("start", "stop"), RANGES.values(), ids=RANGES)
 WINDOW = pytest.mark.parametrize(
     ("window", "hours"),
-    [("1m", 1), ("7m", 1), ("1680000ms", 1), ("1h", 1), ("90m", 2), ("3h", 3), ("1d", 24)],
+    [
+        *[("1m", 1), ("7m", 1), ("1680000ms", 1), ("1h", 1), ("90m", 2), ("3h", 3), ("4h", 4)],
+        *[("5h", 6), ("7h", 8), ("11h", 12), ("13h", 24), ("1d", 24), ("30h", 48), ("87h", 96)],
+    ],
 )
 
 
 def means(frame: pd.DataFrame, start: datetime, hours: int) -> pd.DataFrame:
-    """Means of windows of some hours; the start of the range may cut the first window."""
-    windows = frame.index.floor(f"{hours}h")  # type: ignore[attr-defined]
+    """Means of windows on Madrid's clock; the start of the range may cut the first window."""
+    if hours == 1:
+        windows = pd.DatetimeIndex(frame.index).floor("h")
+    else:
+        clock = pd.DatetimeIndex(frame.index).tz_convert(grid.TIME_ZONE.key).tz_localize(None)
+        local = clock.floor(f"{hours}h")
+        # When the clock goes forward at 2:00, a window that would start then starts at 3:00.
+        windows = local.tz_localize(
+            grid.TIME_ZONE.key, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward"
+        ).tz_convert("UTC")
     return frame.groupby(windows.where(windows >= start, pd.Timestamp(start))).mean()
 
 
-def assert_equal(rows: list[dict[str, str]], column: str, expected: pd.Series) -> None:
+def on_the_clock(time: pd.Timestamp) -> str:
+    text = f"{time.tz_convert(grid.TIME_ZONE.key):%Y-%m-%d %H:%M %z}"
+    return f"{text[:-2]}:{text[-2:]}"
+
+
+def assert_equal(
+    rows: list[dict[str, str]], column: str, expected: pd.Series, *, whole: bool = False
+) -> None:
+    """The known values of a column, in order of time; whole MW if ``whole``."""
     known = expected.dropna()
     got = {pd.Timestamp(r["_time"]): float(r[column]) for r in rows if r.get(column)}
     assert list(got) == list(known.index)
-    assert list(got.values()) == pytest.approx(list(known), rel=1e-12)
+    if whole:
+        assert all(value.is_integer() for value in got.values())
+        assert list(got.values()) == pytest.approx(list(known), rel=0, abs=0.5 + 1e-6)
+    else:
+        assert list(got.values()) == pytest.approx(list(known), rel=1e-12)
 
 
 @RANGE
@@ -179,7 +210,8 @@ def test_graph_shows_the_means_of_windows(
     rows = stored.run("graph", start, stop, window=window)
     expected = means(stored.within(start, stop), start, hours)
     for field in (REAL, FORECAST, MODEL):
-        assert_equal([r for r in rows if r["_field"] == field], "_value", expected[field])
+        line = [r for r in rows if r["_field"] == field]
+        assert_equal(line, "_value", expected[field], whole=True)
     # The graph assigns its colors in the order of the lines.
     order = [f for f in (FORECAST, REAL, MODEL) if expected[f].notna().any()]
     assert list(dict.fromkeys(r["_field"] for r in rows)) == order
@@ -196,8 +228,26 @@ def test_table_has_a_row_for_each_window(
     assert len(rows) == len(expected)
     for field in (REAL, FORECAST):
         assert_equal(rows, field, expected[field])
+    assert [row["from"] for row in rows] == [on_the_clock(time) for time in expected.index]
+    assert {row["window"] for row in rows} <= {f"{hours} h" if hours < 24 else f"{hours // 24} d"}
     columns = {name for row in rows for name in row} - {"", "result", "table"}
-    assert columns <= {"_time", REAL, FORECAST}
+    assert columns <= {"_time", "from", "window", REAL, FORECAST}
+
+
+def test_hour_that_is_not_over_is_not_in_the_table(stored: Stored) -> None:
+    start, stop = RANGES["a day that is not over"]
+    frame = stored.within(start, stop)
+    running = frame[REAL].dropna().index[-1] + pd.Timedelta(hours=1)
+    for minutes in (0, 1, 59):
+        now = running + pd.Timedelta(minutes=minutes)
+        times = [pd.Timestamp(row["_time"]) for row in stored.run("table", start, stop, now=now)]
+        # Forecasts of later hours are shown.
+        assert times == [time for time in frame.index if time != running]
+    # A longer window that is not over is there as soon as one of its hours is measured.
+    now = running + pd.Timedelta(minutes=1)
+    frame = means(frame, start, 12)
+    rows = stored.run("table", start, stop, "12h", now=now)
+    assert [pd.Timestamp(row["_time"]) for row in rows] == list(frame.index)
 
 
 def test_graph_and_table_read_every_series_of_the_grid(
@@ -213,19 +263,28 @@ def test_graph_and_table_read_every_series_of_the_grid(
     fields = [FORECAST, PROGRAMMED.column, REAL, MODEL]
     assert list(dict.fromkeys(row["_field"] for row in graph)) == fields
     for field in fields:
-        assert_equal([row for row in graph if row["_field"] == field], "_value", frame[field])
+        assert_equal(
+            [row for row in graph if row["_field"] == field], "_value", frame[field], whole=True
+        )
     for field in (REAL, FORECAST, PROGRAMMED.column):
         assert_equal(table, field, frame[field])
     assert "Other" not in table[0] and MODEL not in table[0]
 
 
-def test_graph_is_averaged_by_the_storage_engine(stored: Stored) -> None:
-    """A filter of the points that cannot be pushed down to storage would read each of them."""
-    option = 'import "profiler"\noption profiler.enabledProfilers = ["operator"]\n'
-    text = with_range(query("graph", stored.bucket), "2022-01-01T00:00:00Z", "now()", "24h")
-    operators = [row["Type"] for row in stored.server.flux(option + text) if row.get("Type")]
-    assert "*influxdb.readWindowAggregateSource" in operators
-    assert operators.count("*universe.filterTransformation") == 1  # of the means
+def test_only_means_are_filtered_by_series(stored: Stored) -> None:
+    """The filter cannot be pushed down to storage, so each point before it is read by Flux."""
+    option = 'import "profiler"\noption profiler.enabledProfilers = ["operator"]'
+    # The storage engine has windows of UTC only.
+    means_of = {
+        "1h": "*influxdb.readWindowAggregateSource",
+        "3h": "*universe.aggregateWindowTransformation",
+    }
+    for window, mean in means_of.items():
+        text = with_range(query("graph", stored.bucket), "2022-01-01T00:00:00Z", "now()", window)
+        rows = stored.server.flux(with_options(text, option))
+        operators = [row["Type"] for row in rows if row.get("Type")]
+        (place,) = [n for n, name in enumerate(operators) if "filterTransformation" in name]
+        assert place > operators.index(mean)
 
 
 @RANGE
@@ -245,7 +304,7 @@ def test_figures_are_those_of_the_hours(stored: Stored, start: datetime, stop: d
             got = stored.figure(name, start, stop, window=window)
             assert got == (None if value is None else pytest.approx(value, rel=1e-9)), name
     for row in stored.run("peak", start, stop):
-        assert pd.Timestamp(row["_time"]) == real.idxmax()
+        assert row["from"] == on_the_clock(real.idxmax())
 
 
 def test_age_counts_from_the_end_of_the_newest_measured_hour(stored: Stored) -> None:
@@ -255,7 +314,12 @@ def test_age_counts_from_the_end_of_the_newest_measured_hour(stored: Stored) -> 
         now = newest + timedelta(hours=1) + age
         # A range that extends into the future, as for forecasts, changes nothing.
         got = stored.figure("age", start, stop + timedelta(days=2), now=now)
-        assert got == pytest.approx(age / timedelta(hours=1), abs=1e-9)
+        end = min(now, stop + timedelta(days=2))
+        assert got == pytest.approx((end - newest) / timedelta(hours=1) - 1, abs=1e-9)
+    # A past range has the age at its end; 0 if it ends within a measured hour.
+    assert stored.figure("age", *RANGES["two days"]) == 0
+    assert stored.figure("age", *RANGES["cut within hours"]) == 0
+    assert stored.figure("age", start, newest + timedelta(hours=3)) == pytest.approx(2)
     for nothing in ("only a forecast", "nothing"):
         assert stored.figure("age", *RANGES[nothing]) is None
 
@@ -294,6 +358,11 @@ def dashboards(influxdb2: InfluxDB2, bucket: str) -> list[dict[str, Any]]:
     return [d for d in found if f"({bucket})" in d["name"]]
 
 
+def link_of(influxdb2: InfluxDB2, dashboard: dict[str, Any]) -> str:
+    page = f"{influxdb2.url}/orgs/{dashboard['orgID']}/dashboards/{dashboard['id']}"
+    return f"{page}?lower=now%28%29%20-%207d"
+
+
 def bucket_of(influxdb2: InfluxDB2, bucket: str) -> dict[str, Any]:
     ((found),) = influxdb2.api(f"buckets?name={bucket}")["buckets"]
     return found
@@ -312,12 +381,28 @@ def test_applied_twice_there_is_one_dashboard_and_a_deleted_one_is_created_again
     assert once == twice
     (found,) = dashboards(influxdb2, influxdb.bucket)
     assert once.name == found["name"]
-    assert once.link == f"{influxdb2.url}/orgs/{found['orgID']}/dashboards/{found['id']}"
+    assert once.link == link_of(influxdb2, found)
 
     delete(influxdb, f"dashboards/{found['id']}")
     assert dashboards(influxdb2, influxdb.bucket) == []
     assert apply_dashboard(influxdb) == apply_dashboard(influxdb) != once
     assert len(dashboards(influxdb2, influxdb.bucket)) == 1
+
+
+def test_applied_three_times_at_once_there_is_one_dashboard(influxdb2: InfluxDB2) -> None:
+    settings = {
+        "INFLUXDB_V2_URL": influxdb2.url,
+        "INFLUXDB_V2_ORG": influxdb2.org,
+        "INFLUXDB_V2_TOKEN": influxdb2.token,
+        "INFLUXDB_V2_BUCKET": influxdb2.create_bucket(),
+    }
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: command(**settings), range(3)))
+    assert [process.returncode for process in done] == [0, 0, 0]
+    (found,) = dashboards(influxdb2, settings["INFLUXDB_V2_BUCKET"])
+    assert {process.stdout for process in done} == {
+        f"{found['name']}: {link_of(influxdb2, found)}\n"
+    }
 
 
 def test_changed_dashboard_is_restored(influxdb2: InfluxDB2, connect: Connect) -> None:
@@ -395,7 +480,7 @@ def test_server_stores_the_cells_of_the_template(influxdb2: InfluxDB2, connect: 
             q["query"].strip() for q in chart["queries"]
         ]
         assert view["colors"] == chart["colors"]
-        assert (view["note"], view["showNoteWhenEmpty"]) == (chart["note"], True)
+        assert (view["note"], view["showNoteWhenEmpty"]) == (chart["note"], chart["noteOnEmpty"])
         if "decimalPlaces" in chart:
             assert view["decimalPlaces"] == {"isEnforced": True, "digits": chart["decimalPlaces"]}
         for key in ("suffix", "geom", "position", "timeFormat", "hoverDimension", "staticLegend"):
@@ -406,13 +491,16 @@ def test_server_stores_the_cells_of_the_template(influxdb2: InfluxDB2, connect: 
             assert {k: kept[k] for k in axis if k != "name"} == {
                 k: v for k, v in axis.items() if k != "name"
             }
-        columns = [(f["fieldName"], f["displayName"]) for f in chart.get("fieldOptions", [])]
+        columns = [tuple(f.values()) for f in chart.get("fieldOptions", [])]
         kept_columns = [
-            (f["internalName"], f["displayName"]) for f in view.get("fieldOptions") or []
+            (f["internalName"], f["displayName"], f["visible"])
+            for f in view.get("fieldOptions") or []
         ]
         assert kept_columns == columns
     assert cells == {}
-    assert "MW" in read_back["cells"][4]["properties"]["axes"]["y"]["suffix"]
+    graph = next(c for c in read_back["cells"] if c["properties"]["type"] == "xy")
+    assert graph["properties"]["axes"]["y"]["suffix"] == " MW"
+    assert graph["properties"]["axes"]["y"]["base"] == ""
 
 
 # Refused
@@ -523,7 +611,7 @@ def test_command_prints_name_and_link(influxdb2: InfluxDB2) -> None:
     done = command(*make, INFLUXDB_V2_TOKEN=influxdb2.token, **settings)
     assert done.returncode == 0, done.stderr
     (found,) = dashboards(influxdb2, settings["INFLUXDB_V2_BUCKET"])
-    link = f"{influxdb2.url}/orgs/{found['orgID']}/dashboards/{found['id']}"
+    link = link_of(influxdb2, found)
     assert done.stdout == f"{found['name']}: {link}\n"
 
     token = influxdb2.create_token(settings["INFLUXDB_V2_BUCKET"], "read", "write")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from dagster import DagsterInstance, MetadataValue
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 from upath import UPath
 
 from demand_assets import grid
@@ -390,6 +391,89 @@ def test_dragging_over_days_shows_whole_ones(browser: Browser, tmp_path: Path) -
     browser.resize(360, 740)
     labels = "return element('graph').layout.xaxis.ticktext.join(', ')"
     assert browser.until(labels, "Oct 22, Dec 22, Feb 23") == "Oct 22, Dec 22, Feb 23"
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_labels_of_the_time_axis_do_not_overlap(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    browser.open(written(hours("2021-12-01", "2023-04-02"), tmp_path), width=width, height=800)
+    labels = "[...document.querySelectorAll('.xtick text')]"
+    boxes = f"return {labels}.map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.right])"
+    for days in ("1", "7", "30", "365", "all"):
+        browser.click(f'[data-days="{days}"]')
+        found = sorted(browser.run(boxes))
+        assert len(found) >= 2
+        assert all(right + 4 < left for (_, right), (left, _) in itertools.pairwise(found)), days
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_address_keeps_the_range(browser: Browser, tmp_path: Path) -> None:
+    address = written(hours("2023-03-01", "2023-04-02"), tmp_path)
+    browser.open(address + "#7")
+    browser.click("#earlier")
+    assert browser.run("return location.hash") == "#range=2023-03-19T23:00Z/2023-03-26T22:00Z"
+    text = browser.text("#range")
+    assert text == f"Mon 20 Mar 2023{TO}Sun 26 Mar 2023"
+    link = browser.run("return location.href")
+    browser.open(address)
+    browser.open(link)
+    assert browser.text("#range") == text
+    browser.drag(".nsewdrag", 0.3, 0.4)
+    assert browser.until("return shown.to - shown.from < 24", True) is True
+    part = browser.text("#range")
+    browser.driver.refresh()
+    assert browser.text("#range") == part
+    # A new fragment in the address bar; more than is stored; nothing that is a range.
+    for fragment, expected in (
+        ("1", "Sun 2 Apr 2023"),
+        ("range=2020-01-01T00:00Z/2023-03-01T23:00Z", "Wed 1 Mar 2023"),
+        ("range=2030-01-01T00:00Z/2031-01-01T00:00Z", "Sun 2 Apr 2023"),
+        ("range=yesterday/<b>", "Sun 2 Apr 2023"),
+    ):
+        browser.run(f"location.hash = '{fragment}'")
+        script = "return element('range').textContent"
+        assert browser.until(script, expected) == expected
+    assert browser.console_messages() == []
+
+
+def test_hours_shown_are_downloaded_as_csv(browser: Browser, tmp_path: Path) -> None:
+    frame = hours("2022-10-28", "2022-10-31")
+    frame.loc[day_hours(date(2022, 10, 30))[5], REAL] = np.nan
+    frame.loc[day_hours(date(2022, 10, 30))[7]] = np.nan
+    browser.open(written(frame, tmp_path) + "#1")
+    browser.click("#earlier")  # the day of 25 hours
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    browser.driver.find_element("id", "download").send_keys(Keys.ENTER)
+    file = tmp_path / "demand-2022-10-30-to-2022-10-30.csv"
+    WebDriverWait(browser.driver, 5, 0.05).until(lambda _: file.exists())
+    read = pd.read_csv(file, index_col="utc", parse_dates=True)
+    day = frame.loc[day_hours(date(2022, 10, 30))].dropna(how="all")
+    assert list(read.index) == list(day.index)
+    assert [pd.Timestamp(text) for text in read["madrid"]] == list(day.index)
+    assert read["madrid"][1:4].to_list() == [
+        f"2022-10-30T0{hour}:00+0{offset}:00" for hour, offset in ((1, 2), (2, 2), (2, 1))
+    ]
+    for field in (REAL, FORECAST, MODEL):
+        assert read[field].to_list() == pytest.approx(day[field].round(2).to_list(), nan_ok=True)
+
+
+def test_controls_have_names_and_are_reached_by_keyboard(browser: Browser, tmp_path: Path) -> None:
+    browser.open(written(hours("2023-01-01", "2023-01-10"), tmp_path))
+    seen = []
+    for _ in range(14):
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+        seen.append(browser.driver.switch_to.active_element.accessible_name)
+    assert [name.rstrip(" ▾") for name in seen] == [
+        *("Day", "Week", "Month", "Year", "All", "Earlier", "Later", "CSV"),
+        *("Hours, in MW", "Hour", "Measured", "Operator's forecast", "Next-day forecast"),
+        "Difference",
+    ]
+    week = browser.driver.find_element("css selector", '[data-days="7"]')
+    assert week.get_attribute("aria-pressed") == "true"
+    roles = {name: browser.driver.find_element("id", name).aria_role for name in ("range", "graph")}
+    assert roles == {"range": "status", "graph": "image"}
 
 
 def test_name_of_the_store_is_escaped_and_not_a_placeholder() -> None:

@@ -9,7 +9,9 @@ from demand_assets.dashboards.template import DEFAULT_BUCKET, QUERIES, build_tem
 from demand_assets_tests.support.series import PROGRAMMED
 
 NAMES = sorted(file.stem for file in QUERIES.glob("*.flux"))
-GREEN, YELLOW, RED = "#10b981", "#f59e0b", "#dc2626"
+GREEN, YELLOW, RED = "#4ED8A0", "#FFB94A", "#DC4E58"
+PALETTE = {"rainforest": GREEN, "pineapple": YELLOW, "fire": RED, "ocean": "#4591ED"}
+"""Colors of InfluxDB's page; its editor of a cell fails at the name of any other."""
 
 
 def chart(name: str) -> dict[str, Any]:
@@ -82,14 +84,65 @@ def test_mape_is_yellow_from_1_percent_and_red_from_2(percent: float, color: str
     assert color_at(percent, chart("MAPE of the operator's forecast")["colors"]) == color
 
 
+def fields_of(cell: dict[str, Any]) -> str:
+    lines = cell["queries"][0]["query"].splitlines()
+    return next(line for line in lines if line.startswith("fields = "))
+
+
+def test_colors_are_of_the_palette_of_the_page() -> None:
+    _, dashboard = build_template()
+    for cell in dashboard["spec"]["charts"]:
+        colors = [c for c in cell["colors"] if c["type"] != "scale"]
+        assert bool(colors) == (cell["kind"] != "Xy")
+        assert all(PALETTE[c["name"]] == c["hex"] for c in colors)
+        # By its id the page finds the color that cannot be removed.
+        assert cell["kind"] in ("Xy", "Gauge") or colors[0]["id"] == "base"
+
+
+def test_notes_say_how_to_see_something_where_a_cell_is_empty() -> None:
+    _, dashboard = build_template()
+    advice = "No measured hours in this range; choose Past 24h or longer. "
+    notes = {c["name"]: c["note"] for c in dashboard["spec"]["charts"]}
+    empty = {c["name"] for c in dashboard["spec"]["charts"] if c["noteOnEmpty"]}
+    assert {name for name, note in notes.items() if note.startswith(advice)} == empty
+    # Notes of the other cells are behind an icon, so that how they are computed can be read.
+    assert set(notes) - empty == {
+        "MAPE of the operator's forecast",
+        "RealDemand - ForecastDemand",
+    }
+    assert not any("{" in note for note in notes.values())
+
+
+def test_figures_have_their_units() -> None:
+    _, dashboard = build_template()
+    suffixes = {c["name"]: c["suffix"] for c in dashboard["spec"]["charts"] if "suffix" in c}
+    assert suffixes == {
+        "Age of the newest measured hour": " h",
+        "Energy of the range": " GWh",
+        "MAPE of the operator's forecast": " %",
+        "RealDemand - ForecastDemand": " MW",
+    }
+    _, y = chart("Demand and its forecasts")["axes"]
+    # A base of 10 would shorten 32000 MW to "32k MW".
+    assert (y["name"], y["suffix"], y["base"]) == ("y", " MW", "")
+
+
+def test_times_in_tables_are_text() -> None:
+    tables = [chart("Peak of the range"), chart("Demand and its forecast")]
+    for table in tables:
+        columns = {f["fieldName"]: f["visible"] for f in table["fieldOptions"]}
+        assert columns["from"] and not columns.get("_time")
+        assert table["tableOptions"]["sortBy"] in columns
+
+
 def shown() -> dict[str, Any]:
     """What the graph and the table show of the series."""
     graph, table = chart("Demand and its forecasts"), chart("Demand and its forecast")
     return {
-        "graph": graph["queries"][0]["query"].splitlines()[1],
+        "graph": fields_of(graph),
         "colors": {c["name"]: c["hex"] for c in graph["colors"]},
         "note": graph["note"].rpartition(". ")[2],
-        "table": table["queries"][0]["query"].splitlines()[1],
+        "table": fields_of(table),
         "columns": {f["fieldName"]: f["displayName"] for f in table["fieldOptions"]},
     }
 
@@ -107,7 +160,9 @@ def test_graph_and_table_show_the_series_of_the_grid(monkeypatch: pytest.MonkeyP
         " ForecastModel: Next-day forecast.",
         "table": "fields = /^(RealDemand|ForecastDemand)$/",
         "columns": {
-            "_time": "From",
+            "_time": "",
+            "from": "From (Madrid time)",
+            "window": "Mean of",
             "RealDemand": "RealDemand (MW)",
             "ForecastDemand": "ForecastDemand (MW)",
         },
