@@ -180,7 +180,7 @@ def means(frame: pd.DataFrame, start: datetime, hours: int) -> pd.DataFrame:
         windows = local.tz_localize(
             grid.TIME_ZONE.key, ambiguous=np.ones(len(local), bool), nonexistent="shift_forward"
         ).tz_convert("UTC")
-    return frame.groupby(windows.where(windows >= start, pd.Timestamp(start))).mean()
+    return frame.groupby(windows.where(windows >= pd.Timestamp(start), pd.Timestamp(start))).mean()
 
 
 def on_the_clock(time: pd.Timestamp) -> str:
@@ -304,7 +304,7 @@ def test_figures_are_those_of_the_hours(stored: Stored, start: datetime, stop: d
             got = stored.figure(name, start, stop, window=window)
             assert got == (None if value is None else pytest.approx(value, rel=1e-9)), name
     for row in stored.run("peak", start, stop):
-        assert row["from"] == on_the_clock(real.idxmax())
+        assert row["from"] == on_the_clock(pd.DatetimeIndex(real.index)[int(real.argmax())])
 
 
 def test_age_counts_from_the_end_of_the_newest_measured_hour(stored: Stored) -> None:
