@@ -231,12 +231,14 @@ class InfluxDBStore:
             find = partial(client.buckets_api().find_buckets, name=self.influxdb.bucket)
             for organization in ({"org": self.influxdb.org}, {"org_id": self.influxdb.org}):
                 try:
-                    found = self._with_retries(partial(find, **organization)).buckets
+                    found = self._with_retries(partial(find, **organization))
                 except ApiException as error:
                     if error.status not in RETENTION_UNKNOWN:
                         raise
                     continue
-                for seconds in (rule.every_seconds for b in found for rule in b.retention_rules):
+                # A server that only takes writes may answer without a document.
+                buckets = (found.buckets if found else None) or ()
+                for seconds in (rule.every_seconds for b in buckets for rule in b.retention_rules):
                     kept = timedelta(seconds=seconds)
                     return datetime.now(UTC) - kept if kept else KEPT_FOR_EVER
         return None
