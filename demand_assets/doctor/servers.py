@@ -46,7 +46,7 @@ def check_api(settings: Settings) -> Iterator[Result]:
     yield (
         check_clock(*received[0])
         if received
-        else Result("clock", Level.NOTE, "not compared, as no server has told its time")
+        else Result("clock", Level.NOTE, "not compared, as no server has answered")
     )
 
 

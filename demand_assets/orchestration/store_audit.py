@@ -43,7 +43,7 @@ def audit_store(
     """The ledger with a new audit, and its result; with the last audit if the store cannot be read.
 
     The number of queries does not depend on the number of days. Days that a run includes are not
-    compared, nor are days that a person reported without hours.
+    compared.
     """
     now = ledger.now
     forecasts = newest_materializations(instance, keys.DEMAND_FORECAST)
@@ -83,11 +83,13 @@ def audit_store(
 def _unread(ledger: Ledger, settings: Settings, error: Exception) -> Finding:
     """The result if the store cannot be read.
 
-    A person must act, unless the store is away, or is of a kind that only takes points. But then it
-    must be the store that the days were written to.
+    A person must act, unless the store is away, or is of a kind that only takes points. Such a
+    store must be the one that the days were written to.
     """
     text = f"The store cannot be compared with the record: {error}"
-    red = not isinstance(error, StoreUnavailableError | StoreUnreadableError | TimeoutError)
+    if isinstance(error, StoreUnavailableError | TimeoutError):
+        return Finding(False, text)
+    red = not isinstance(error, StoreUnreadableError)
     here = settings.store.address
     elsewhere = [
         day for day, one in ledger.stored.items() if one.store and not here.startswith(one.store)

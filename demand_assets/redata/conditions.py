@@ -51,7 +51,7 @@ class Conditions:
         return min(most, self.accepted_days << doublings)
 
     def outage(self, now: float) -> bool:
-        """Whether the API has not answered since a run waited for it in vain."""
+        """Whether a run has given up waiting for the API, and no answer has come since."""
         return self.gave_up and now - self.failed_at < OUTAGE_SECONDS
 
     def slow(self, now: float) -> bool:

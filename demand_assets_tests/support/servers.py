@@ -333,7 +333,7 @@ def scripted_server(*replies: Reply, tls: ssl.SSLContext | None = None) -> Itera
 
 
 class Trouble(StrEnum):
-    """What befalls a connection on its way to a real server."""
+    """What happens to a connection on its way to a real server."""
 
     NONE = "none"
     CUT = "cut off after half of the request"

@@ -236,7 +236,7 @@ class Ledger:
         return kept is not None and day < kept
 
     def expired_days(self) -> list[date]:
-        """Days that were requested in vain, as they are older than the store keeps."""
+        """Days whose request failed because they are older than the store keeps hours."""
         return [day for day in sorted(self.attempts) if self.is_expired(day)]
 
     def closed_short_days(self) -> list[date]:

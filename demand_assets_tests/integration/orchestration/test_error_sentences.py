@@ -38,30 +38,30 @@ def influxdb(url: str) -> Settings:
     return replace(Settings(), influxdb_url=url, influxdb_org="grid")
 
 
-def test_a_wrong_token_is_told_in_our_words(
+def test_a_wrong_token_is_reported_with_the_setting_to_correct(
     tmp_path: Path, instance: DagsterInstance, token: None
 ) -> None:
     with Simulator() as api, scripted_server(UNAUTHORIZED) as server:
-        told = sentence(Project(tmp_path, api.url, instance, influxdb(server.url)))
-    assert told.startswith(f"InfluxDB at {server.url} answered 401")
-    assert told.endswith("Check INFLUXDB_V2_TOKEN: it must read and write bucket capstone7.")
+        shown = sentence(Project(tmp_path, api.url, instance, influxdb(server.url)))
+    assert shown.startswith(f"InfluxDB at {server.url} answered 401")
+    assert shown.endswith("Check INFLUXDB_V2_TOKEN: it must read and write bucket capstone7.")
 
 
-def test_a_store_that_is_down_is_told_in_our_words(
+def test_a_store_that_is_down_is_reported_with_the_setting_to_correct(
     tmp_path: Path, instance: DagsterInstance, token: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demand_assets.retry.backoff", lambda attempt: 99.0)
     monkeypatch.setattr("demand_assets.stores.influxdb.backoff", lambda attempt: 99.0)
     url = f"http://127.0.0.1:{free_port()}"
     with Simulator() as api:
-        told = sentence(Project(tmp_path, api.url, instance, influxdb(url)))
-    assert told.startswith(f"InfluxDB at {url} does not answer")
-    assert told.endswith("Check INFLUXDB_V2_URL and that the server is up.")
+        shown = sentence(Project(tmp_path, api.url, instance, influxdb(url)))
+    assert shown.startswith(f"InfluxDB at {url} does not answer")
+    assert shown.endswith("Check INFLUXDB_V2_URL and that the server is up.")
 
 
-def test_a_failure_of_the_api_is_told_in_our_words(
+def test_a_failure_of_the_api_is_reported_with_the_setting_to_correct(
     tmp_path: Path, instance: DagsterInstance
 ) -> None:
     with Simulator(faults={"*": "refused"}) as api:
-        told = sentence(Project(tmp_path, api.url, instance))
-    assert "REData answered 400" in told and "Failure" not in told
+        shown = sentence(Project(tmp_path, api.url, instance))
+    assert "REData answered 400" in shown and "Failure" not in shown
